@@ -1,7 +1,7 @@
 """Benchmarks beside the peers: each runs ours and somebody else's in turn, and prints the ratio.
 
-A benchmark is a module of this package with a docstring, whose first line ``python -m benchmarks`` lists, and a
-function ``run() -> list[Result]``.
+A benchmark is a module of this package with a docstring, whose first line ``python -m benchmarks`` lists, and
+a function ``run() -> list[Result]``.
 """
 
 import gc
@@ -47,8 +47,8 @@ def cpu_seconds(work: Callable[[], object], repeat: int) -> float:
 def paired_medians(ours: Callable[[], float], peer: Callable[[], float], runs: int) -> tuple[float, float]:
     """Measure ours and the peer's in turn ``runs`` times, and give the median of each.
 
-    A pair runs back to back, the order changing from pair to pair, so that what else the machine does falls on
-    both. One pair is run beforehand and thrown away; the garbage collector runs between measurements only.
+    A pair runs back to back, the order changing from pair to pair, so that what else the machine does falls
+    on both. One pair is run beforehand and thrown away; the garbage collector runs between measurements only.
     """
     ours()
     peer()
