@@ -1,0 +1,129 @@
+"""Runs a sans-IO DTLS connection over a real UDP socket on loopback, beside the command at the other end."""
+
+import selectors
+import socket
+import time
+from collections.abc import Callable
+
+from mediapeer.dtls import ApplicationData, DtlsConfiguration, DtlsConnection, Event, HandshakeCompleted, Role
+from tests.tools.command import Command
+
+LOOPBACK = "127.0.0.1"
+
+#: Says of the n-th datagram of a direction, counted from 0, whether it is lost.
+Loss = Callable[[int], bool]
+
+
+def no_loss(index: int) -> bool:
+    """Every datagram arrives."""
+    return False
+
+
+def loopback_socket() -> socket.socket:
+    """A UDP socket on a free port of loopback."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind((LOOPBACK, 0))
+    return udp
+
+
+def free_port() -> int:
+    """A UDP port of loopback that nobody had a moment ago."""
+    with loopback_socket() as udp:
+        port: int = udp.getsockname()[1]
+        return port
+
+
+class UdpAssociation:
+    """Our end, its socket and its clock.
+
+    A server takes the sender of the first datagram for its peer. The timer, the socket and the command's
+    output are waited for together, so nothing sleeps and nothing polls.
+    """
+
+    def __init__(
+        self,
+        configuration: DtlsConfiguration,
+        role: Role,
+        udp: socket.socket,
+        command: Command,
+        *,
+        peer_port: int | None = None,
+        lose_sent: Loss = no_loss,
+        lose_received: Loss = no_loss,
+    ) -> None:
+        self.connection = DtlsConnection(configuration, role, time.monotonic())
+        self.events: list[Event] = []
+        self.datagrams_sent: list[bytes] = []
+        self._udp = udp
+        self._command = command
+        self._lose_sent = lose_sent
+        self._lose_received = lose_received
+        self._datagrams_received = 0
+        self._peer = None if peer_port is None else (LOOPBACK, peer_port)
+        udp.setblocking(False)
+
+    @property
+    def completed(self) -> bool:
+        """Whether the handshake is done."""
+        return any(isinstance(event, HandshakeCompleted) for event in self.events)
+
+    @property
+    def received(self) -> bytes:
+        """The application data that came, joined."""
+        return b"".join(event.data for event in self.events if isinstance(event, ApplicationData))
+
+    def happened(self, kind: type[Event]) -> bool:
+        """Whether there was an event of this kind."""
+        return any(isinstance(event, kind) for event in self.events)
+
+    def run_until(self, condition: Callable[[], bool], timeout_seconds: float = 15) -> None:
+        """Carry datagrams and keep time until ``condition`` holds.
+
+        :raises AssertionError: with both ends' stories, when it does not within ``timeout_seconds``.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._udp, selectors.EVENT_READ)
+            if not self._command.ended:
+                selector.register(self._command, selectors.EVENT_READ)
+            while True:
+                self._flush()
+                if condition():
+                    return
+                now = time.monotonic()
+                if now > deadline:
+                    raise AssertionError(f"{self.events}\n{self.connection.counters}\n{self._command.text()}")
+                timer = self.connection.next_timeout()
+                wake = deadline if timer is None else min(timer, deadline)
+                for key, _ in selector.select(max(0.0, wake - now) + 0.001):
+                    if key.fileobj is self._udp:
+                        self._receive()
+                        continue
+                    self._command.read()
+                    if self._command.ended:
+                        selector.unregister(self._command)
+                timer = self.connection.next_timeout()
+                if timer is not None and timer <= time.monotonic():
+                    self.connection.handle_timeout(time.monotonic())
+
+    def _receive(self) -> None:
+        try:
+            data, address = self._udp.recvfrom(65_536)
+        except BlockingIOError:
+            return
+        except ConnectionRefusedError:
+            return  # the command does not listen yet, or any more: our timer decides
+        self._peer = self._peer or address
+        index = self._datagrams_received
+        self._datagrams_received += 1
+        if not self._lose_received(index):
+            self.connection.receive_datagram(data, time.monotonic())
+
+    def _flush(self) -> None:
+        while event := self.connection.next_event():
+            self.events.append(event)
+        for data in self.connection.datagrams_to_send():
+            lost = self._lose_sent(len(self.datagrams_sent))
+            self.datagrams_sent.append(data)
+            if not lost and self._peer is not None:
+                self._udp.sendto(data, self._peer)
