@@ -1,0 +1,172 @@
+"""Hello extensions (RFC 5246 §7.4.1.4 and the RFC named at each): blocks, and the bodies inside them.
+
+A block is a mapping of extension type to body. Types that the engine does not know stay in it untouched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mediapeer.dtls.codec import Reader, uint16_list, vector
+from mediapeer.dtls.errors import DecodeError
+from mediapeer.dtls.registry import AlertDescription, ECPointFormat, ExtensionType
+
+ExtensionBlock = Mapping[int, bytes]
+
+
+def parse_block(reader: Reader) -> dict[int, bytes]:
+    """The extensions at the end of a hello; the whole block may be missing (RFC 5246 §7.4.1.2).
+
+    :raises DecodeError: when it does not parse, or a type stands in it twice.
+    """
+    block: dict[int, bytes] = {}
+    if not reader.remaining:
+        return block
+    inner = Reader(reader.vector(2))
+    reader.end()
+    while inner.remaining:
+        extension_type = inner.uint16()
+        if extension_type in block:
+            raise DecodeError(f"extension {extension_type} stands in the hello twice")
+        block[extension_type] = inner.vector(2)
+    return block
+
+
+def serialize_block(block: ExtensionBlock) -> bytes:
+    """The block as it ends a hello; nothing at all when it is empty."""
+    if not block:
+        return b""
+    return vector(b"".join(kind.to_bytes(2, "big") + vector(body, 2) for kind, body in block.items()), 2)
+
+
+# supported_groups (RFC 8422 §5.1.1), signature_algorithms (RFC 8446 §4.2.3)
+
+
+def parse_uint16_list(body: bytes) -> tuple[int, ...]:
+    """The body of an extension that is one list of 16-bit code points."""
+    reader = Reader(body)
+    values = reader.uint16_list()
+    reader.end()
+    return values
+
+
+def serialize_uint16_list(values: tuple[int, ...]) -> bytes:
+    """The reverse of :func:`parse_uint16_list`."""
+    return uint16_list(values)
+
+
+# ec_point_formats (RFC 8422 §5.1.2)
+
+EC_POINT_FORMATS_BODY = vector(bytes([ECPointFormat.UNCOMPRESSED]), 1)
+
+
+def check_ec_point_formats(body: bytes) -> None:
+    """Make sure that the peer takes uncompressed points, the one format there is (RFC 8422 §5.1.2).
+
+    :raises DecodeError: with ``illegal_parameter`` when it does not.
+    """
+    reader = Reader(body)
+    formats = reader.vector(1, minimum=1)
+    reader.end()
+    if ECPointFormat.UNCOMPRESSED not in formats:
+        raise DecodeError("ec_point_formats lacks uncompressed points", AlertDescription.ILLEGAL_PARAMETER)
+
+
+# server_name (RFC 6066 §3)
+
+_HOST_NAME = 0
+
+
+def parse_server_name(body: bytes) -> str | None:
+    """The host name a client asks for, or ``None`` when the list has only names of other types."""
+    reader = Reader(body)
+    names = Reader(reader.vector(2, minimum=1))
+    reader.end()
+    found: str | None = None
+    while names.remaining:
+        name_type, name = names.uint8(), names.vector(2, minimum=1)
+        if name_type != _HOST_NAME:
+            continue
+        if found is not None:
+            raise DecodeError("server_name has two host names")
+        try:
+            found = name.decode("ascii")
+        except UnicodeDecodeError:
+            raise DecodeError("server_name is not ASCII") from None
+        if "\0" in found:
+            raise DecodeError("server_name has a null character")
+    return found
+
+
+def serialize_server_name(name: str) -> bytes:
+    """The extension of a client that asks for ``name``."""
+    return vector(bytes([_HOST_NAME]) + vector(name.encode("ascii"), 2), 2)
+
+
+# application_layer_protocol_negotiation (RFC 7301 §3.1)
+
+
+def parse_alpn(body: bytes) -> tuple[bytes, ...]:
+    """The protocols of an ALPN extension; none of them is empty."""
+    reader = Reader(body)
+    inner = Reader(reader.vector(2, minimum=2))
+    reader.end()
+    protocols = []
+    while inner.remaining:
+        protocols.append(inner.vector(1, minimum=1))
+    return tuple(protocols)
+
+
+def serialize_alpn(protocols: tuple[bytes, ...]) -> bytes:
+    """The reverse of :func:`parse_alpn`."""
+    return vector(b"".join(vector(protocol, 1) for protocol in protocols), 2)
+
+
+# use_srtp (RFC 5764 §4.1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class UseSrtp:
+    """The body of use_srtp."""
+
+    profiles: tuple[int, ...]
+    "SRTP protection profiles, in order of preference."
+    mki: bytes = b""
+    "The SRTP master key identifier; empty when none is used."
+
+    @classmethod
+    def parse(cls, body: bytes) -> "UseSrtp":
+        """Read the body of the extension."""
+        reader = Reader(body)
+        parsed = cls(reader.uint16_list(), reader.vector(1))
+        reader.end()
+        return parsed
+
+    def serialize(self) -> bytes:
+        """Write the body of the extension."""
+        return uint16_list(self.profiles) + vector(self.mki, 1)
+
+
+# extended_master_secret (RFC 7627 §5.1), renegotiation_info (RFC 5746 §3.2)
+
+
+def check_empty(body: bytes, kind: ExtensionType) -> None:
+    """Make sure that an extension that says everything by being there says nothing else."""
+    if body:
+        raise DecodeError(f"{kind.name.lower()} must be empty")
+
+
+RENEGOTIATION_INFO_BODY = vector(b"", 1)
+
+
+def check_renegotiation_info(body: bytes) -> None:
+    """Make sure that the peer's renegotiation_info is that of a first handshake (RFC 5746 §3.4, §3.6).
+
+    :raises DecodeError: with ``handshake_failure`` when it names an earlier one.
+    """
+    reader = Reader(body)
+    renegotiated_connection = reader.vector(1)
+    reader.end()
+    if renegotiated_connection:
+        raise DecodeError(
+            "renegotiation_info names a connection that this is not", AlertDescription.HANDSHAKE_FAILURE
+        )
