@@ -423,6 +423,11 @@ class DtlsConnection:
             if message is None:
                 return
             self._handshake.receive(message)
+            if self._held_records and APPLICATION_EPOCH in self._read_epochs:
+                # Not before the message is done with: these may hold the next ones.
+                held, self._held_records = self._held_records, []
+                for record in held:
+                    self._receive_record(record)
 
     def _receive_repeated_fragment(self, epoch: int, fragment: HandshakeFragment) -> None:
         """The end of the flight that ours answered came again: ours was lost (RFC 6347 §4.2.4).
@@ -476,9 +481,6 @@ class DtlsConnection:
         """For the handshake: these are the keys of epoch 1."""
         self._write_epochs[APPLICATION_EPOCH] = WriteEpoch(APPLICATION_EPOCH, write)
         self._read_epochs[APPLICATION_EPOCH] = ReadEpoch(APPLICATION_EPOCH, read)
-        held, self._held_records = self._held_records, []
-        for record in held:
-            self._receive_record(record)
 
     def handshake_completed(self, result: HandshakeResult) -> None:
         """For the handshake: it is done."""

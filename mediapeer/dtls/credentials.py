@@ -219,7 +219,7 @@ def public_key_of(certificate: bytes, *, allow_secp224r1: bool) -> PublicKey:
     """
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise CertificateRejected(f"the peer's certificate does not parse: {error}") from error
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key

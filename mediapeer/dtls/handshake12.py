@@ -177,10 +177,6 @@ class Handshake12:
 
     def _verify_peer(self, chain: tuple[bytes, ...]) -> None:
         """Judge the peer's certificates. Runs before our Finished is made, in both roles."""
-        if chain:
-            self._peer_key = public_key_of(
-                chain[0], allow_secp224r1=self._configuration.allow_secp224r1_certificates
-            )
         try:
             self._configuration.verifier.verify_peer(chain)
         except DtlsError:
@@ -189,6 +185,11 @@ class Handshake12:
             raise DtlsError(
                 f"the verifier failed: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
             ) from error
+        if chain:
+            # Not before the verifier has spoken: a certificate that nobody expects is not even parsed here.
+            self._peer_key = public_key_of(
+                chain[0], allow_secp224r1=self._configuration.allow_secp224r1_certificates
+            )
         self._peer_chain = chain
 
     def _verify_signature(self, scheme: int, signature: bytes, data: bytes) -> None:

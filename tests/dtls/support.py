@@ -1,0 +1,140 @@
+"""A network in memory with a clock of its own, and two ends on it."""
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mediapeer.dtls import (
+    AcceptAnyPeer,
+    ApplicationData,
+    DtlsConfiguration,
+    DtlsConnection,
+    Event,
+    Fingerprint,
+    FingerprintVerifier,
+    HandshakeCompleted,
+    Role,
+    X509Credentials,
+)
+
+ONE_WAY_DELAY = 0.005
+LABEL = b"EXPERIMENTAL mediapeer"
+
+#: What becomes of the datagram number ``index`` of a sender: (extra delay in seconds, bytes) for each copy delivered.
+Impairment = Callable[[Role, int, bytes], Sequence[tuple[float, bytes]]]
+
+
+@functools.cache
+def credentials(kind: str = "ecdsa-p256", name: str = "") -> X509Credentials:
+    """Credentials made once for each kind and name; keys are dear in a large suite."""
+    return X509Credentials.generate(kind)
+
+
+def expecting(peer: X509Credentials) -> FingerprintVerifier:
+    """A verifier for exactly this peer."""
+    return FingerprintVerifier([Fingerprint("sha-256", peer.fingerprint())])
+
+
+def configuration(**options: Any) -> DtlsConfiguration:
+    """A configuration with credentials that takes everybody, unless said otherwise."""
+    options.setdefault("verifier", AcceptAnyPeer())
+    options.setdefault("credentials", (credentials(),))
+    return DtlsConfiguration(**options)
+
+
+def deliver(role: Role, index: int, datagram: bytes) -> Sequence[tuple[float, bytes]]:
+    """The impairment that impairs nothing."""
+    return [(0.0, datagram)]
+
+
+class Pair:
+    """A client and a server, the path between them, and what has happened."""
+
+    def __init__(
+        self,
+        client: DtlsConfiguration | None = None,
+        server: DtlsConfiguration | None = None,
+        impairment: Impairment = deliver,
+    ) -> None:
+        self.now = 100.0
+        self.impairment = impairment
+        self.client = DtlsConnection(client or configuration(), Role.CLIENT, self.now)
+        self.server = DtlsConnection(server or configuration(), Role.SERVER, self.now)
+        self.events: dict[Role, list[Event]] = {Role.CLIENT: [], Role.SERVER: []}
+        self.sent: dict[Role, list[bytes]] = {Role.CLIENT: [], Role.SERVER: []}
+        self._order = itertools.count()
+        self._under_way: list[tuple[float, int, Role, bytes]] = []
+
+    def end(self, role: Role) -> DtlsConnection:
+        """The connection of that role."""
+        return self.client if role is Role.CLIENT else self.server
+
+    def peer(self, role: Role) -> DtlsConnection:
+        """The connection of the other role."""
+        return self.server if role is Role.CLIENT else self.client
+
+    def flush(self) -> None:
+        """Put what both ends want to send on the path, and collect their events."""
+        for role in Role:
+            for datagram in self.end(role).datagrams_to_send():
+                index = len(self.sent[role])
+                self.sent[role].append(datagram)
+                for delay, data in self.impairment(role, index, datagram):
+                    arrival = self.now + ONE_WAY_DELAY + delay
+                    receiver = Role.SERVER if role is Role.CLIENT else Role.CLIENT
+                    heapq.heappush(self._under_way, (arrival, next(self._order), receiver, data))
+            while (event := self.end(role).next_event()) is not None:
+                self.events[role].append(event)
+
+    def step(self) -> bool:
+        """Go on to the next thing that happens; false when nothing does any more."""
+        self.flush()
+        timeouts = {role: self.end(role).next_timeout() for role in Role}
+        times = [t for t in timeouts.values() if t is not None]
+        if self._under_way:
+            times.append(self._under_way[0][0])
+        if not times:
+            return False
+        self.now = max(self.now, min(times))
+        while self._under_way and self._under_way[0][0] <= self.now:
+            _, _, role, data = heapq.heappop(self._under_way)
+            self.end(role).receive_datagram(data, self.now)
+        for role in Role:
+            timeout = timeouts[role]
+            if timeout is not None and timeout <= self.now:
+                self.end(role).handle_timeout(self.now)
+        self.flush()
+        return True
+
+    def run(self, steps: int = 2000) -> "Pair":
+        """Go on until nothing happens any more."""
+        for _ in range(steps):
+            if not self.step():
+                return self
+        raise AssertionError("the two ends never come to rest")
+
+    def completed(self, role: Role) -> HandshakeCompleted:
+        """The one HandshakeCompleted of that end."""
+        (event,) = (e for e in self.events[role] if isinstance(e, HandshakeCompleted))
+        return event
+
+    def received(self, role: Role) -> list[bytes]:
+        """The application data that end has received."""
+        return [e.data for e in self.events[role] if isinstance(e, ApplicationData)]
+
+    def assert_connected(self) -> None:
+        """Both ends are done, agree on everything, and data passes both ways."""
+        assert self.client.error is None
+        assert self.server.error is None
+        assert self.completed(Role.CLIENT) == self.completed(Role.SERVER)
+        material = self.client.export_keying_material(LABEL, b"context", 48)
+        assert material == self.server.export_keying_material(LABEL, b"context", 48)
+        self.impairment = deliver
+        before = {role: len(self.received(role)) for role in Role}
+        self.client.send_application_data(b"from the client")
+        self.server.send_application_data(b"from the server")
+        self.run()
+        assert self.received(Role.SERVER)[before[Role.SERVER] :] == [b"from the client"]
+        assert self.received(Role.CLIENT)[before[Role.CLIENT] :] == [b"from the server"]
