@@ -1,0 +1,431 @@
+"""One secured transport: ICE below, RTP and SCTP above, our DTLS engine in the middle."""
+
+import asyncio
+import enum
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from aiortc.exceptions import InvalidStateError
+from aiortc.rtcdtlstransport import (
+    DataReceiver,
+    RTCCertificate,
+    RTCDtlsParameters,
+    RtpReceiver,
+    RtpSender,
+)
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from aiortc.stats import RTCStatsReport
+
+from mediapeer.dtls import (
+    ApplicationData,
+    ConnectionClosed,
+    ConnectionFailed,
+    DtlsConnection,
+    DtlsError,
+    Event,
+    HandshakeCompleted,
+    Role,
+)
+from mediapeer.srtp import EXPORTER_LABEL, PROFILES, SrtpContexts
+from mediapeer.transport.emitter import GuardedEmitter
+from mediapeer.transport.media import MediaPath
+from mediapeer.transport.security import credentials_of, webrtc_configuration
+from mediapeer.transport.stats import DtlsTransportStats, certificate_stats, utc_now
+
+logger = logging.getLogger(__name__)
+
+#: Decrypted records that wait for a data receiver: the peer's SCTP may be faster than the making of ours.
+EARLY_RECORDS = 64
+
+
+class State(enum.Enum):
+    """``RTCDtlsTransportState`` (W3C webrtc §5.5.1)."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+class DatagramPath(Protocol):
+    """What lies below: an ICE transport."""
+
+    @property
+    def role(self) -> str:
+        """``controlling`` or ``controlled``."""
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped below, and why."""
+
+    @property
+    def round_trip_time(self) -> float | None:
+        """Seconds of a round trip to the peer, if known."""
+
+    def heard(self) -> None:
+        """An authenticated packet of the peer came."""
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send, at once or never; :exc:`ConnectionError` when there is no path."""
+
+    async def _recv(self) -> bytes:
+        """The next datagram of the peer; :exc:`ConnectionError` when there is no path (any more)."""
+
+
+class DtlsTransport(GuardedEmitter):
+    """Secures one ICE transport, and carries RTP, RTCP and SCTP over it.
+
+    Emits ``statechange``. Everything a peer can send is either used or dropped and counted: an empty datagram,
+    junk, records and packets that are not authentic, ones that do not parse, ones that a handler chokes on.
+
+    :param transport: the ICE transport.
+    :param certificates: our certificate, one.
+    :param key_log: given each line of the handshake's secrets in NSS key log format; for debugging only.
+    :raises ValueError: when there is not exactly one certificate.
+    """
+
+    def __init__(
+        self,
+        transport: DatagramPath,
+        certificates: Sequence[RTCCertificate],
+        *,
+        key_log: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(certificates) != 1:
+            raise ValueError("a DTLS transport takes one certificate")
+        self.error: DtlsError | ConnectionError | None = None
+        "Why the transport failed."
+        self._certificate = certificates[0]
+        self._credentials = credentials_of(self._certificate)
+        self._engine: DtlsConnection | None = None
+        self._key_log = key_log
+        self._role = "auto"
+        self._state = State.NEW
+        self._stats_id = f"transport_{id(self)}"
+        self._transport = transport
+        # The first settled state (connected, closed or failed) ends the waiting of start().
+        self._settled = asyncio.Event()
+        self._receiving: asyncio.Task[None] | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._data_receiver: DataReceiver | None = None
+        self._records: deque[bytes] = deque()
+        self._drops: Counter[str] = Counter()
+        self._traffic: Counter[str] = Counter()
+        self._media = MediaPath(self._drops, transport.heard)
+        self._started_at = 0.0
+        self._handshake_duration: float | None = None
+
+    # What the peer connection sees
+
+    @property
+    def state(self) -> str:
+        """One of ``new``, ``connecting``, ``connected``, ``closed``, ``failed``."""
+        return self._state.value
+
+    @property
+    def transport(self) -> DatagramPath:
+        """The ICE transport below."""
+        return self._transport
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped so far and why, here, in ICE below and in the engine; and ``retransmissions``."""
+        total = self._drops + self._transport.counters
+        if self._engine is not None:
+            total += self._engine.counters
+        return total
+
+    def count(self, reason: str) -> None:
+        """Add to :attr:`counters` what a part above dropped, and why."""
+        self._drops[reason] += 1
+
+    def getLocalParameters(self) -> RTCDtlsParameters:
+        """The fingerprints of our certificate."""
+        return RTCDtlsParameters(fingerprints=self._certificate.getFingerprints())
+
+    async def start(self, remoteParameters: RTCDtlsParameters) -> None:
+        """Do the handshake with the peer whose fingerprints signaling delivered.
+
+        Returns when it has ended, well (:attr:`state` is ``connected``) or not (``failed``, and :attr:`error`
+        says why).
+
+        :raises InvalidStateError: when it was started or stopped before.
+        """
+        if self._state is not State.NEW:
+            raise InvalidStateError(f"the DTLS transport is {self.state}")
+        if self._role == "auto":
+            # Without an offer and answer that decide it, ORTC's rule: by the ICE role.
+            self._set_role("server" if self._transport.role == "controlling" else "client")
+        self._set_state(State.CONNECTING)
+        self._started_at = self._now()
+        try:
+            configuration = webrtc_configuration(
+                self._credentials,
+                remoteParameters,
+                round_trip_time=self._transport.round_trip_time,
+                key_log=self._key_log,
+            )
+            self._engine = DtlsConnection(configuration, Role(self._role), self._started_at)
+        except DtlsError as error:
+            self._fail(error)
+            return
+        self._receiving = asyncio.create_task(self._receive())
+        self._pump()
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Tell the peer that the association ends, and end it. May be called any number of times."""
+        if self._state in (State.CONNECTING, State.CONNECTED) and self._engine is not None:
+            self._engine.close()
+            self._flush()
+        self._end(State.CLOSED)
+        self._stop_timer()
+        self._records.clear()
+        for task in (self._receiving, self._delivering):
+            # A handler of an event may stop the transport from within one of these very tasks.
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+                await asyncio.wait([task])
+        self._receiving = self._delivering = None
+
+    # What senders, receivers and SCTP see
+
+    def _set_role(self, role: str) -> None:
+        if self._engine is None:
+            self._role = role
+
+    def _register_rtp_receiver(self, receiver: RtpReceiver, parameters: RTCRtpReceiveParameters) -> None:
+        self._media.register_receiver(receiver, parameters)
+        self._deliver_soon()
+
+    def _unregister_rtp_receiver(self, receiver: RtpReceiver) -> None:
+        self._media.unregister_receiver(receiver)
+
+    def _register_rtp_sender(self, sender: RtpSender, parameters: RTCRtpSendParameters) -> None:
+        self._media.register_sender(sender, parameters)
+
+    def _unregister_rtp_sender(self, sender: RtpSender) -> None:
+        self._media.unregister_sender(sender)
+
+    def _register_data_receiver(self, receiver: DataReceiver) -> None:
+        if self._data_receiver not in (None, receiver):
+            raise InvalidStateError("the transport carries another SCTP association")
+        self._data_receiver = receiver
+        self._deliver_soon()
+
+    def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
+        if self._data_receiver is receiver:
+            self._data_receiver = None
+
+    async def _send_rtp(self, data: bytes) -> None:
+        if self._state is not State.CONNECTED:
+            raise ConnectionError("RTP cannot be sent: the transport is not connected")
+        packet = self._media.protect(data)
+        if packet is not None:
+            self._send(packet)
+
+    async def _send_data(self, data: bytes) -> None:
+        if self._state is not State.CONNECTED or self._engine is None:
+            raise ConnectionError("data cannot be sent: the transport is not connected")
+        try:
+            self._engine.send_application_data(data)
+        except (DtlsError, ValueError) as error:
+            raise ConnectionError(f"data cannot be sent: {error}") from error
+        self._pump()
+
+    # The receive path
+
+    async def _receive(self) -> None:
+        """Take datagrams one by one until the path ends or the association does."""
+        try:
+            while self._state is not State.CLOSED:
+                await self._receive_datagram(await self._transport._recv())
+                await self._deliver()
+        except ConnectionError as error:
+            self._stop_timer()
+            self._fail(error)
+        except Exception as error:
+            # Not a peer's doing: the engine and the paths below never raise on input. Fail, and say so.
+            logger.exception("the transport failed on a defect of its own")
+            self._fail(ConnectionError(f"internal error: {error}"))
+
+    async def _receive_datagram(self, data: bytes) -> None:
+        """Sort one datagram by its first byte (RFC 7983 §7)."""
+        self._traffic["datagrams_received"] += 1
+        self._traffic["bytes_received"] += len(data)
+        if not data:
+            self._drops["empty_datagrams"] += 1
+        elif 20 <= data[0] <= 63 and self._engine is not None:
+            self._engine.receive_datagram(data, self._now())
+            self._pump()
+        elif 128 <= data[0] <= 191:
+            await self._media.receive(data)
+        else:
+            self._drops["unknown_protocol"] += 1
+
+    async def _deliver(self) -> None:
+        """Hand over what the handshake held back and what the engine decrypted."""
+        await self._media.release()
+        while self._records and self._data_receiver is not None:
+            record = self._records.popleft()
+            try:
+                await self._data_receiver._handle_data(record)
+            except ConnectionError:
+                # SCTP answered, and the transport closed meanwhile.
+                self._drops["unanswered_records"] += 1
+            except Exception as error:
+                # aiortc's SCTP trusts its peer here and there. Once is enough for the log.
+                level = logging.DEBUG if self._drops["data_handler_errors"] else logging.WARNING
+                self._drops["data_handler_errors"] += 1
+                logger.log(level, "a record could not be handled: %s: %s", type(error).__name__, error)
+
+    def _deliver_soon(self) -> None:
+        """Hand over what has been waiting for a receiver, without waiting for the next datagram."""
+        if self._state is State.CONNECTED and (self._delivering is None or self._delivering.done()):
+            self._delivering = asyncio.create_task(self._deliver())
+
+    # The engine
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _pump(self) -> None:
+        """Send what the engine wants to send, act on what it says, and set its timer: after each call of it."""
+        self._flush()
+        while self._engine is not None and (event := self._engine.next_event()) is not None:
+            self._act_on(event)
+        self._flush()
+        self._set_timer()
+
+    def _flush(self) -> None:
+        if self._engine is None:
+            return
+        for datagram in self._engine.datagrams_to_send():
+            try:
+                self._send(datagram)
+            except ConnectionError:
+                # The loss of the path is told by _recv(); until then this is a lost datagram like another.
+                self._drops["unsent_datagrams"] += 1
+
+    def _send(self, datagram: bytes) -> None:
+        self._transport.send_datagram(datagram)
+        self._traffic["datagrams_sent"] += 1
+        self._traffic["bytes_sent"] += len(datagram)
+
+    def _act_on(self, event: Event) -> None:
+        match event:
+            case HandshakeCompleted():
+                self._complete(event)
+            case ApplicationData(data=data):
+                self._transport.heard()
+                if len(self._records) < EARLY_RECORDS:
+                    self._records.append(data)
+                else:
+                    self._drops["records_full"] += 1
+            case ConnectionClosed():
+                self._end(State.CLOSED)
+            case ConnectionFailed(error=error):
+                self._fail(error)
+
+    def _complete(self, event: HandshakeCompleted) -> None:
+        if self._engine is None or self._state is not State.CONNECTING:
+            return
+        self._handshake_duration = self._now() - self._started_at
+        if event.srtp_profile is not None:
+            length = PROFILES[event.srtp_profile].keying_material_length
+            self._media.contexts = SrtpContexts(
+                event.srtp_profile,
+                self._engine.export_keying_material(EXPORTER_LABEL, None, length),
+                is_client=self._role == "client",
+            )
+        self._transport.heard()
+        logger.debug(
+            "DTLS %s: %s, %s, %s in %.0f ms",
+            self._role,
+            event.version.label,
+            event.cipher_suite.name,
+            event.group.label,
+            1000 * self._handshake_duration,
+        )
+        self._set_state(State.CONNECTED)
+
+    def _fail(self, error: DtlsError | ConnectionError) -> None:
+        if self._state in (State.CONNECTING, State.CONNECTED):
+            self.error = error
+            logger.info("DTLS %s failed: %s", self._role, error)
+            self._end(State.FAILED)
+
+    def _end(self, state: State) -> None:
+        """No key is used any more, tracks end, and whoever waits is told."""
+        if self._state in (State.CLOSED, State.FAILED):
+            return
+        self._media.contexts = None
+        self._set_state(state)
+        self._media.disconnect()
+
+    def _set_timer(self) -> None:
+        """Arm the one timer for the engine's next time-out, which may have moved."""
+        self._stop_timer()
+        if self._engine is None or self._state is State.CLOSED:
+            return
+        when = self._engine.next_timeout()
+        if when is not None:
+            self._timer = asyncio.get_running_loop().call_at(when, self._on_timer)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        if self._engine is not None:
+            self._engine.handle_timeout(self._now())
+            self._pump()
+
+    def _set_state(self, state: State) -> None:
+        if state is self._state:
+            return
+        logger.debug("DTLS %s: %s -> %s", self._role, self._state.value, state.value)
+        self._state = state
+        if state in (State.CONNECTED, State.CLOSED, State.FAILED):
+            self._settled.set()
+        self.emit("statechange")
+
+    # Statistics
+
+    def _get_stats(self) -> RTCStatsReport:
+        """This transport and the certificates of both ends."""
+        report = RTCStatsReport()
+        local = certificate_stats(self._credentials.chain[0])
+        report.add(local)
+        counters = self.counters
+        stats = DtlsTransportStats(
+            timestamp=utc_now(),
+            type="transport",
+            id=self._stats_id,
+            packetsSent=self._traffic["datagrams_sent"],
+            packetsReceived=self._traffic["datagrams_received"],
+            bytesSent=self._traffic["bytes_sent"],
+            bytesReceived=self._traffic["bytes_received"],
+            iceRole=self._transport.role,
+            dtlsState=self.state,
+            localCertificateId=local.id,
+            retransmissions=counters.pop("retransmissions", 0),
+            roundTripTime=self._transport.round_trip_time,
+            datagramsDropped=dict(counters),
+        )
+        report.add(stats)
+        if self._engine is not None:
+            stats.dtlsRole = self._role
+        if self._engine is not None and self._handshake_duration is not None:
+            stats.describe(self._engine, self._handshake_duration)
+            if self._engine.peer_certificate is not None:
+                remote = certificate_stats(self._engine.peer_certificate)
+                stats.remoteCertificateId = remote.id
+                report.add(remote)
+        return report
