@@ -421,6 +421,7 @@ class DtlsConnection:
                 return
             message = self._reassembler.next_message(epoch)
             if message is None:
+                self._check_epoch_of_next_message(epoch)
                 return
             self._handshake.receive(message)
             if self._held_records and APPLICATION_EPOCH in self._read_epochs:
@@ -428,6 +429,13 @@ class DtlsConnection:
                 held, self._held_records = self._held_records, []
                 for record in held:
                     self._receive_record(record)
+
+    def _check_epoch_of_next_message(self, epoch: int) -> None:
+        """Refuse an authentic message that comes where an unprotected one is due: the peer skipped something."""
+        if epoch == HANDSHAKE_EPOCH and self._reassembler.next_message(APPLICATION_EPOCH) is not None:
+            raise PeerMisbehaved(
+                "the peer protects a message before it is due", AlertDescription.UNEXPECTED_MESSAGE
+            )
 
     def _receive_repeated_fragment(self, epoch: int, fragment: HandshakeFragment) -> None:
         """The end of the flight that ours answered came again: ours was lost (RFC 6347 §4.2.4).
