@@ -10,12 +10,17 @@ from cryptography.hazmat.primitives import serialization
 from mediapeer.dtls import X509Credentials
 
 
-@functools.cache
 def credentials(kind: str = "ecdsa-p256", end: str = "ours") -> X509Credentials:
     """Credentials of a kind that :meth:`X509Credentials.generate` knows, the same for each call.
 
     :param end: whose they are; ``ours`` and ``theirs`` get different ones.
     """
+    return _generated(kind, end)
+
+
+@functools.cache
+def _generated(kind: str, end: str) -> X509Credentials:
+    # The cache goes by how the arguments are written, so they are written in one way only.
     return X509Credentials.generate(kind)
 
 
@@ -31,9 +36,9 @@ def certificate_pem(certificate: bytes) -> bytes:
     return x509.load_der_x509_certificate(certificate).public_bytes(serialization.Encoding.PEM)
 
 
-def write_pem(wanted: X509Credentials, directory: pathlib.Path) -> PemFiles:
+def write_pem(wanted: X509Credentials, directory: pathlib.Path, name: str = "first") -> PemFiles:
     """Write credentials to two files in ``directory``."""
-    files = PemFiles(directory / "certificate.pem", directory / "private_key.pem")
+    files = PemFiles(directory / f"{name}-certificate.pem", directory / f"{name}-key.pem")
     files.certificate.write_bytes(b"".join(certificate_pem(certificate) for certificate in wanted.chain))
     key = wanted.private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,7 +1,10 @@
 """A command whose input and output a test holds, without threads."""
 
 import os
+import re
+import select
 import subprocess
+import time
 from collections.abc import Sequence
 
 
@@ -21,10 +24,8 @@ class Command:
         )
         os.set_blocking(self.fileno(), False)
 
-    def __enter__(self) -> "Command":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """End it."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -56,6 +57,20 @@ class Command:
         """End its input, as Ctrl-D does."""
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def expect(self, pattern: str, timeout_seconds: float = 10) -> re.Match[str]:
+        """Wait until it has printed something that ``pattern`` finds.
+
+        :raises AssertionError: with all that it printed, when it does not within ``timeout_seconds``.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while (match := re.search(pattern, self.text())) is None:
+            left = deadline - time.monotonic()
+            if self.ended or left <= 0:
+                raise AssertionError(f"no {pattern!r} in: {self.text()}")
+            select.select([self.fileno()], [], [], left)
+            self.read()
+        return match
 
     def text(self) -> str:
         """Everything it printed so far."""

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from mediapeer.dtls import ApplicationData, DtlsConfiguration, DtlsConnection, Event, HandshakeCompleted, Role
+from mediapeer.dtls import ApplicationData, DtlsConnection, Event, HandshakeCompleted, StatelessListener
 from tests.tools.command import Command
 
 LOOPBACK = "127.0.0.1"
@@ -33,6 +33,24 @@ def free_port() -> int:
         return port
 
 
+def accept(
+    listener: StatelessListener, udp: socket.socket, timeout_seconds: float = 10
+) -> tuple[DtlsConnection, int]:
+    """Answer ClientHellos until one shows a cookie.
+
+    :returns: its connection, and the port it came from.
+    :raises TimeoutError: when none does for ``timeout_seconds``.
+    """
+    udp.settimeout(timeout_seconds)
+    while True:
+        data, address = udp.recvfrom(65_536)
+        answer = listener.receive_datagram(data, repr(address).encode(), time.monotonic())
+        if isinstance(answer, DtlsConnection):
+            return answer, address[1]
+        if answer is not None:
+            udp.sendto(answer, address)
+
+
 class UdpAssociation:
     """Our end, its socket and its clock.
 
@@ -42,8 +60,7 @@ class UdpAssociation:
 
     def __init__(
         self,
-        configuration: DtlsConfiguration,
-        role: Role,
+        connection: DtlsConnection,
         udp: socket.socket,
         command: Command,
         *,
@@ -51,16 +68,20 @@ class UdpAssociation:
         lose_sent: Loss = no_loss,
         lose_received: Loss = no_loss,
     ) -> None:
-        self.connection = DtlsConnection(configuration, role, time.monotonic())
+        self.connection = connection
         self.events: list[Event] = []
         self.datagrams_sent: list[bytes] = []
+        self.datagrams_received: list[bytes] = []
         self._udp = udp
         self._command = command
         self._lose_sent = lose_sent
         self._lose_received = lose_received
-        self._datagrams_received = 0
         self._peer = None if peer_port is None else (LOOPBACK, peer_port)
         udp.setblocking(False)
+
+    def heal(self) -> None:
+        """From now on nothing is lost."""
+        self._lose_sent = self._lose_received = no_loss
 
     @property
     def completed(self) -> bool:
@@ -114,9 +135,9 @@ class UdpAssociation:
         except ConnectionRefusedError:
             return  # the command does not listen yet, or any more: our timer decides
         self._peer = self._peer or address
-        index = self._datagrams_received
-        self._datagrams_received += 1
-        if not self._lose_received(index):
+        lost = self._lose_received(len(self.datagrams_received))
+        self.datagrams_received.append(data)
+        if not lost:
             self.connection.receive_datagram(data, time.monotonic())
 
     def _flush(self) -> None:
