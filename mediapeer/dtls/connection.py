@@ -68,6 +68,7 @@ REASSEMBLY_MARGIN = 16_384
 MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
+_APPLICATION_DATA = int(ContentType.APPLICATION_DATA)  # a plain integer compares faster, and this is for each record
 _RESERVED_LABELS = (b"client finished", b"server finished", b"master secret", b"key expansion")
 
 
@@ -123,6 +124,7 @@ class DtlsConnection:
         self._configuration = configuration
         self._now = now
         self._state = _State.HANDSHAKING
+        self._is_over = False  # closed or failed; read for each record
         self._result: HandshakeResult | None = None
         self._events: deque[Event] = deque()
         self._datagrams: list[bytes] = []
@@ -217,13 +219,13 @@ class DtlsConnection:
         records, whole = split_datagram(data)
         if not whole:
             self.counters["malformed_datagrams"] += 1
-        for record in records:
-            try:
+        try:
+            for record in records:
                 self._receive_record(record)
-            except DtlsError as error:
-                self._fail(error)
-            if self._is_over:
-                return
+                if self._is_over:
+                    return
+        except DtlsError as error:
+            self._fail(error)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``: send a flight again, or give up."""
@@ -296,15 +298,10 @@ class DtlsConnection:
             raise ValueError(f"the label {label!r} is reserved")
         return secrets.export(label, context, length)
 
-    @property
-    def _is_over(self) -> bool:
-        return self._state in (_State.CLOSED, _State.FAILED)
-
     # Records
 
     def _receive_record(self, record: Record) -> None:
-        epoch = record.epoch
-        read_epoch = self._read_epochs.get(epoch)
+        read_epoch = self._read_epochs.get(record.epoch)
         if read_epoch is None:
             self._hold_record(record)
             return
@@ -312,19 +309,16 @@ class DtlsConnection:
         if plaintext is None:
             is_fresh = read_epoch.window.is_fresh(record.sequence_number)
             self.counters["unauthentic_records" if is_fresh else "replayed_records"] += 1
-            return
-        if len(plaintext) > MAXIMUM_PLAINTEXT_LENGTH:
-            if epoch == HANDSHAKE_EPOCH:
-                self.counters["malformed_records"] += 1
-                return
-            raise PeerMisbehaved("a record of the peer is too long", AlertDescription.RECORD_OVERFLOW)
-        if epoch == HANDSHAKE_EPOCH:
+        elif read_epoch.protection is None:
             self._receive_unprotected(record.content_type, plaintext)
         else:
             self._receive_protected(record.content_type, plaintext)
 
     def _receive_unprotected(self, content_type: int, plaintext: bytes) -> None:
         """A record of epoch 0. Nobody vouches for it: what does not fit is dropped."""
+        if len(plaintext) > MAXIMUM_PLAINTEXT_LENGTH:
+            self.counters["malformed_records"] += 1
+            return
         match content_type:
             case ContentType.HANDSHAKE:
                 self._receive_handshake(HANDSHAKE_EPOCH, plaintext)
@@ -339,12 +333,15 @@ class DtlsConnection:
 
     def _receive_protected(self, content_type: int, plaintext: bytes) -> None:
         """An authentic record: what does not fit is the peer's fault."""
+        if len(plaintext) > MAXIMUM_PLAINTEXT_LENGTH:
+            raise PeerMisbehaved("a record of the peer is too long", AlertDescription.RECORD_OVERFLOW)
+        if content_type == _APPLICATION_DATA:
+            if self._result is not None:
+                self._events.append(ApplicationData(plaintext))
+            else:
+                self._hold_data(plaintext)
+            return
         match content_type:
-            case ContentType.APPLICATION_DATA:
-                if self._state is _State.CONNECTED:
-                    self._events.append(ApplicationData(plaintext))
-                else:
-                    self._hold_data(plaintext)
             case ContentType.HANDSHAKE:
                 self._receive_handshake(APPLICATION_EPOCH, plaintext)
             case ContentType.ALERT:
@@ -536,6 +533,7 @@ class DtlsConnection:
             if level is AlertLevel.FATAL:
                 self._fatal_alert = alert
         self._state = state
+        self._is_over = True
         self._timer.stop()
         self._handshake = None
         self._read_epochs.clear()

@@ -11,7 +11,6 @@ MAXIMUM_CIPHERTEXT_LENGTH = 2**14 + 2048
 MAXIMUM_SEQUENCE_NUMBER = 2**48 - 1
 
 _HEADER = struct.Struct("!BHQH")  # type, version, epoch (16 bits) and sequence number (48 bits), length
-_SEQUENCE_NUMBER_MASK = MAXIMUM_SEQUENCE_NUMBER
 
 
 class Record(NamedTuple):
@@ -31,7 +30,7 @@ class Record(NamedTuple):
     @property
     def sequence_number(self) -> int:
         """The sequence number within the epoch."""
-        return self.epoch_and_sequence_number & _SEQUENCE_NUMBER_MASK
+        return self.epoch_and_sequence_number & MAXIMUM_SEQUENCE_NUMBER
 
 
 def split_datagram(datagram: bytes) -> tuple[list[Record], bool]:
