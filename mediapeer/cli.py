@@ -1,0 +1,268 @@
+"""The command line: ``mediapeer serve``."""
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO
+
+from mediapeer import RTCConfiguration, RTCIceServer, __version__
+from signaling import AddressInUse, ServerOptions, SignalingServer, run_server
+from signaling.guard import is_loopback
+
+TURN_PASSWORD_VARIABLE = "MEDIAPEER_TURN_PASSWORD"  # noqa: S105  the variable's name
+
+_DESCRIPTION = "mediapeer answers calls from browsers over WebRTC, with a DTLS engine of its own."
+
+_SERVE_EPILOG = f"""\
+examples:
+  mediapeer serve
+      Open http://127.0.0.1:8080/ on this machine and press Call. Nothing leaves the machine.
+
+  mediapeer serve --host 0.0.0.0 --port 9000
+      Reachable from other machines. Browsers give a page camera and microphone only over HTTPS or on
+      localhost, so put a proxy with TLS in front, and name it with --allowed-host. There are no accounts:
+      whoever reaches the server can call it and can see and delete the recordings.
+
+  mediapeer serve --stun stun:stun.example.org:3478
+      Find this machine's public address. No STUN server is asked unless you name one.
+
+  mediapeer serve --keylog keys.txt
+      Write the secrets of every handshake, to read a capture of the call with Wireshark.
+
+environment:
+  {TURN_PASSWORD_VARIABLE}   the password for --turn
+  SSLKEYLOGFILE             where --keylog writes when it is given without a file; ignored without --keylog
+
+The page's buttons are an API as well: POST /api/calls with {{"type": "offer", "sdp": ...}}.
+Ctrl-C (SIGINT) or SIGTERM closes recordings properly, ends the calls and exits with 0.
+"""
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class UsageError(Exception):
+    """The command cannot be run as it was given. The message says what to do."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options, with their help."""
+    parser = argparse.ArgumentParser(prog="mediapeer", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"mediapeer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="answer calls and serve the page",
+        description="Answer calls from browsers, serve the page to call from, and record.",
+        epilog=_SERVE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_http_options(serve.add_argument_group("the page and the API"))
+    _add_call_options(serve.add_argument_group("calls"))
+    _add_log_options(serve.add_argument_group("looking inside"))
+    return parser
+
+
+def _add_http_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
+    )
+    group.add_argument(
+        "--port",
+        type=_port,
+        default=8080,
+        metavar="N",
+        help="TCP port, 0 for any that is free (default: %(default)s)",
+    )
+    group.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name under which browsers reach the server; may be repeated",
+    )
+    group.add_argument(
+        "--record-dir",
+        type=pathlib.Path,
+        default=pathlib.Path("recordings"),
+        metavar="DIR",
+        help="where recordings go; made when needed (default: ./%(default)s)",
+    )
+
+
+def _add_call_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ice-address",
+        action="append",
+        type=_address,
+        metavar="ADDRESS",
+        help="an address of this machine to offer to the other side; may be repeated (default: 127.0.0.1 when "
+        "--host is a loopback address, otherwise all of this machine's)",
+    )
+    group.add_argument(
+        "--stun", action="append", default=[], metavar="URL", help="a STUN server, as stun:HOST:PORT"
+    )
+    group.add_argument("--turn", metavar="URL", help="a TURN server, as turn:HOST:PORT or turns:HOST:PORT")
+    group.add_argument(
+        "--turn-username",
+        metavar="NAME",
+        help=f"user name for --turn; the password is taken from {TURN_PASSWORD_VARIABLE}",
+    )
+    group.add_argument(
+        "--max-calls", type=_count, default=50, metavar="N", help="calls at a time (default: %(default)s)"
+    )
+
+
+def _add_log_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--log-level", choices=_LEVELS, default="info", help="how much to say (default: %(default)s)"
+    )
+    group.add_argument(
+        "--keylog",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="append the secrets of each DTLS handshake to FILE, for Wireshark; whoever reads it can read the "
+        "calls. Without FILE: to the file that SSLKEYLOGFILE names",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :returns: the exit status: 0, or 1 with a message on standard error. Wrong usage exits with 2.
+    """
+    options = build_parser().parse_args(arguments)
+    _set_up_logging(options.log_level)
+    try:
+        with _KeyLog(options.keylog) as key_log:
+            return _serve(options, key_log.write_line if key_log.path else None)
+    except UsageError as error:
+        print(f"mediapeer: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -> int:
+    try:
+        configuration = _configuration(options, key_log)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    server = SignalingServer(
+        ServerOptions(
+            configuration=configuration,
+            record_directory=options.record_dir,
+            maximum_calls=options.max_calls,
+        )
+    )
+
+    def announce(url: str) -> None:
+        print(f"mediapeer {__version__}: open {url} and press Call. Ctrl-C ends it.", flush=True)
+
+    try:
+        asyncio.run(run_server(server, options.host, options.port, options.allowed_host, announce))
+    except AddressInUse:
+        raise UsageError(
+            f"port {options.port} on {options.host} is taken by another program (perhaps another mediapeer). "
+            "End it, or choose another port: mediapeer serve --port 8081"
+        ) from None
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"cannot listen on {options.host} port {options.port}: {error}") from error
+    return 0
+
+
+def _configuration(options: argparse.Namespace, key_log: Callable[[str], None] | None) -> RTCConfiguration:
+    servers = []
+    for url in options.stun:
+        if not url.startswith(("stun:", "stuns:")):
+            raise UsageError(f"--stun {url}: a STUN server is written stun:HOST:PORT")
+        servers.append(RTCIceServer(urls=url))
+    if options.turn is not None:
+        password = os.environ.get(TURN_PASSWORD_VARIABLE)
+        if not options.turn.startswith(("turn:", "turns:")):
+            raise UsageError(f"--turn {options.turn}: a TURN server is written turn:HOST:PORT")
+        if options.turn_username is None or password is None:
+            raise UsageError(f"--turn needs --turn-username, and the password in {TURN_PASSWORD_VARIABLE}")
+        servers.append(RTCIceServer(urls=options.turn, username=options.turn_username, credential=password))
+    addresses = options.ice_address
+    if addresses is None and is_loopback(options.host):
+        addresses = ["::1" if options.host == "::1" else "127.0.0.1"]
+    return RTCConfiguration(iceServers=servers, iceAddresses=addresses, keyLog=key_log)
+
+
+class _KeyLog:
+    """The file that handshake secrets are appended to, readable by its owner alone."""
+
+    def __init__(self, argument: str | None) -> None:
+        self.path: str | None = None
+        self._file: IO[str] | None = None
+        if argument is not None:
+            self.path = argument or os.environ.get("SSLKEYLOGFILE")
+            if not self.path:
+                raise UsageError("--keylog without a file needs SSLKEYLOGFILE in the environment")
+
+    def __enter__(self) -> "_KeyLog":
+        if self.path is not None:
+            try:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(self.path, flags, 0o600)
+                os.fchmod(descriptor, 0o600)
+            except OSError as error:
+                raise UsageError(f"--keylog {self.path}: {error.strerror}") from error
+            self._file = os.fdopen(descriptor, "w", encoding="ascii")
+            print(
+                f"mediapeer: the secrets of every call are written to {self.path}; delete it when you are done",
+                file=sys.stderr,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write_line(self, line: str) -> None:
+        """Append a line, at once."""
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # Their debug output holds whole session descriptions, and so ICE passwords.
+    for name in ("aiortc", "aioice"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
+    return port
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an IP address: give one of this machine's, like 192.0.2.7"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
