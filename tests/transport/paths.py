@@ -1,0 +1,144 @@
+"""Two ends of a path in memory, and what lives above a transport, for scenarios without ICE."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters
+from aiortc.rtcrtpparameters import (
+    RTCRtpCodecParameters,
+    RTCRtpDecodingParameters,
+    RTCRtpHeaderExtensionParameters,
+    RTCRtpReceiveParameters,
+)
+from aiortc.rtp import AnyRtcpPacket, RtpPacket
+
+from mediapeer.transport import DtlsTransport
+from tests.transport.virtual import DELAY
+
+
+class PathEnd:
+    """One end; what it sends arrives at :attr:`other` when :attr:`route` says."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.counters: Counter[str] = Counter()
+        self.round_trip_time: float | None = None
+        self.other: PathEnd | None = None
+        self.route: Callable[[bytes], list[float]] = lambda datagram: [DELAY]
+        self.sent: list[bytes] = []
+        self.times_heard = 0
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._lost = False
+
+    def heard(self) -> None:
+        self.times_heard += 1
+
+    def send_datagram(self, data: bytes) -> None:
+        if self._lost:
+            raise ConnectionError("the path is gone")
+        self.sent.append(data)
+        for delay in self.route(data):
+            if self.other is not None:
+                asyncio.get_running_loop().call_later(delay, self.other.inject, data)
+
+    def inject(self, data: bytes) -> None:
+        """Have a datagram arrive here."""
+        self._queue.put_nowait(data)
+
+    def lose(self) -> None:
+        """The path is gone for good."""
+        self._lost = True
+        self._queue.put_nowait(None)
+
+    async def _recv(self) -> bytes:
+        data = await self._queue.get()
+        if data is None:
+            raise ConnectionError("the path is gone")
+        return data
+
+
+class Ends:
+    """A DTLS client and a server over a path."""
+
+    def __init__(self, key_log: Callable[[str], None] | None = None) -> None:
+        self.client_path, self.server_path = PathEnd("controlled"), PathEnd("controlling")
+        self.client_path.other, self.server_path.other = self.server_path, self.client_path
+        self.client = DtlsTransport(self.client_path, [RTCCertificate.generateCertificate()], key_log=key_log)
+        self.server = DtlsTransport(self.server_path, [RTCCertificate.generateCertificate()])
+        self.client._set_role("client")
+        self.server._set_role("server")
+
+    async def handshake(
+        self,
+        for_client: RTCDtlsParameters | None = None,
+        for_server: RTCDtlsParameters | None = None,
+    ) -> None:
+        """Start both, with the other's fingerprints or the given ones."""
+        await asyncio.gather(
+            self.client.start(for_client or self.server.getLocalParameters()),
+            self.server.start(for_server or self.client.getLocalParameters()),
+        )
+
+    async def stop(self) -> None:
+        await self.client.stop()
+        await self.server.stop()
+
+
+def wrong_fingerprint() -> RTCDtlsParameters:
+    """The fingerprint of nobody."""
+    return RTCDtlsParameters([RTCDtlsFingerprint("sha-256", ":".join(["00"] * 32))])
+
+
+class Receiver:
+    """Stands for an RTCRtpReceiver."""
+
+    def __init__(self) -> None:
+        self.packets: list[RtpPacket] = []
+        self.feedback: list[AnyRtcpPacket] = []
+        self.disconnected = False
+        self.raises: Exception | None = None
+
+    def _handle_disconnect(self) -> None:
+        self.disconnected = True
+
+    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        self.packets.append(packet)
+        if self.raises is not None:
+            raise self.raises
+
+    async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
+        self.feedback.append(packet)
+
+
+class Association:
+    """Stands for an RTCSctpTransport."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.raises: Exception | None = None
+
+    async def _handle_data(self, data: bytes) -> None:
+        self.records.append(data)
+        if self.raises is not None:
+            raise self.raises
+
+
+def receive_parameters(ssrc: int = 1234, payload_type: int = 96) -> RTCRtpReceiveParameters:
+    """One video stream, with the extension abs-send-time under the number 3."""
+    parameters = RTCRtpReceiveParameters(
+        codecs=[RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90000, payloadType=payload_type)],
+        headerExtensions=[
+            RTCRtpHeaderExtensionParameters(
+                id=3, uri="http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+            )
+        ],
+    )
+    parameters.encodings = [RTCRtpDecodingParameters(ssrc=ssrc, payloadType=payload_type)]
+    return parameters
+
+
+def rtp(sequence_number: int, payload: bytes = b"frame") -> bytes:
+    """A packet of that stream."""
+    packet = RtpPacket(payload_type=96, sequence_number=sequence_number, ssrc=1234, payload=payload)
+    return packet.serialize()

@@ -1,0 +1,438 @@
+"""One transport over a path in memory: handshake, media, data, and everything a peer may do wrong."""
+
+import asyncio
+import logging
+
+import pytest
+from aiortc.exceptions import InvalidStateError
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters
+from aiortc.rtp import RtcpByePacket
+
+from mediapeer.dtls import AlertDescription, AlertReceived, CertificateRejected, HandshakeTimeout
+from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
+from mediapeer.transport.dtls_transport import EARLY_RECORDS
+from mediapeer.transport.media import EARLY_PACKETS
+from mediapeer.transport.security import retransmission_timeout
+from tests.transport.paths import (
+    Association,
+    Ends,
+    PathEnd,
+    Receiver,
+    receive_parameters,
+    rtp,
+    wrong_fingerprint,
+)
+from tests.transport.virtual import Network, until, virtual
+
+
+@virtual
+async def test_media_and_data_cross_both_ways(network: Network) -> None:
+    ends = Ends()
+    states: list[str] = []
+    ends.client.on("statechange", lambda: states.append(ends.client.state))
+    await ends.handshake()
+    receiver, association = Receiver(), Association()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.client._register_data_receiver(association)
+
+    await ends.client._send_rtp(rtp(1))
+    await ends.client._send_rtp(bytes(RtcpByePacket(sources=[1234])))
+    await ends.server._send_data(b"a message")
+    await until(lambda: receiver.feedback and association.records)
+
+    assert [packet.payload for packet in receiver.packets] == [b"frame"]
+    assert receiver.feedback == [RtcpByePacket(sources=[1234])]
+    assert association.records == [b"a message"]
+    assert ends.server_path.times_heard >= 2
+    assert not any(b"frame" in datagram or b"a message" in datagram for datagram in ends.client_path.sent)
+    await ends.stop()
+    assert states == ["connecting", "connected", "closed"]
+
+
+@virtual
+async def test_statistics_tell_what_was_negotiated(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    report = ends.server._get_stats()
+    stats = report[ends.server._stats_id]
+    assert isinstance(stats, DtlsTransportStats)
+    assert (stats.tlsVersion, stats.tlsGroup, stats.srtpCipher) == ("FEFD", "X25519", "AEAD_AES_128_GCM")
+    assert stats.dtlsCipher == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    assert (stats.dtlsRole, stats.dtlsState, stats.iceRole) == ("server", "connected", "controlling")
+    assert stats.handshakeDuration == pytest.approx(0.004, abs=0.0015)
+    assert (stats.retransmissions, stats.datagramsDropped) == (0, {})
+    assert stats.packetsSent == len(ends.server_path.sent)
+    local, remote = report[stats.localCertificateId], report[stats.remoteCertificateId]
+    assert isinstance(local, RTCCertificateStats)
+    assert isinstance(remote, RTCCertificateStats)
+    assert local.fingerprint == ends.server.getLocalParameters().fingerprints[0].value
+    assert remote.fingerprint == ends.client.getLocalParameters().fingerprints[0].value
+    await ends.stop()
+
+
+@virtual
+async def test_lost_flights_are_sent_again_by_one_timer_and_counted(network: Network) -> None:
+    ends = Ends()
+    ends.client_path.route = lambda datagram: [] if len(ends.client_path.sent) <= 2 else [0.001]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await ends.handshake()
+    assert ends.client.state == ends.server.state == "connected"
+    assert ends.client.counters["retransmissions"] == 2
+    # Sent again after 50 ms, then after 100 ms more.
+    assert loop.time() - started == pytest.approx(0.154, abs=0.005)
+    await ends.stop()
+
+
+@virtual
+async def test_a_long_round_trip_that_ice_measured_causes_no_retransmission(network: Network) -> None:
+    ends = Ends()
+    for path in (ends.client_path, ends.server_path):
+        path.round_trip_time = 0.3
+        path.route = lambda datagram: [0.15]
+    await ends.handshake()
+    assert ends.client.state == ends.server.state == "connected"
+    assert ends.client.counters["retransmissions"] == ends.server.counters["retransmissions"] == 0
+    await ends.stop()
+
+
+def test_the_retransmission_time_out_follows_the_round_trip_within_bounds() -> None:
+    assert retransmission_timeout(None) == retransmission_timeout(0.001) == 0.05
+    assert retransmission_timeout(0.2) == pytest.approx(0.3)
+    assert retransmission_timeout(10.0) == 1.0
+
+
+@pytest.mark.parametrize("deceived", ["client", "server"])
+@virtual
+async def test_a_wrong_fingerprint_fails_both_ends_with_bad_certificate(
+    network: Network, deceived: str
+) -> None:
+    ends = Ends()
+    if deceived == "client":
+        await ends.handshake(for_client=wrong_fingerprint())
+        rejecting, rejected = ends.client, ends.server
+    else:
+        await ends.handshake(for_server=wrong_fingerprint())
+        rejecting, rejected = ends.server, ends.client
+    assert rejecting.state == rejected.state == "failed"
+    assert isinstance(rejecting.error, CertificateRejected)
+    assert rejecting.error.alert is AlertDescription.BAD_CERTIFICATE
+    assert isinstance(rejected.error, AlertReceived)
+    assert rejected.error.alert is AlertDescription.BAD_CERTIFICATE
+    for end in (rejecting, rejected):
+        with pytest.raises(ConnectionError):
+            await end._send_rtp(rtp(1))
+        with pytest.raises(ConnectionError):
+            await end._send_data(b"secret")
+    await ends.stop()
+    assert rejecting.state == "failed"
+
+
+@virtual
+async def test_every_supported_fingerprint_must_match_and_unknown_hashes_are_passed_over(
+    network: Network,
+) -> None:
+    ends = Ends()
+    right = ends.client.getLocalParameters().fingerprints
+    unknown = RTCDtlsFingerprint("sha-3000", "00:11")
+    await ends.handshake(for_server=RTCDtlsParameters([unknown, right[2]]))
+    assert ends.server.state == "connected"
+    await ends.stop()
+    for fingerprints in ([right[0], *wrong_fingerprint().fingerprints], [unknown], []):
+        ends = Ends()
+        await ends.handshake(for_server=RTCDtlsParameters(fingerprints))
+        assert ends.server.state == ends.client.state == "failed"
+        await ends.stop()
+
+
+@virtual
+async def test_junk_and_empty_datagrams_at_any_time_are_counted_and_change_nothing(network: Network) -> None:
+    ends = Ends()
+    junk = [
+        b"",
+        b"\x00",
+        b"\x45\x00",
+        b"\xff" * 40,
+        b"\x16",
+        b"\x16\xfe\xfd" + bytes(30),
+        b"\x17" * 60,
+        b"\x80" * 40,
+    ]
+    for data in junk:
+        ends.server_path.inject(data)
+        ends.client_path.inject(data)
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    for data in junk:
+        ends.server_path.inject(data)
+    await ends.client._send_rtp(rtp(1))
+    await until(lambda: receiver.packets)
+    assert ends.server.state == "connected"
+    counters = ends.server.counters
+    assert counters["empty_datagrams"] == 2
+    assert counters["unknown_protocol"] == 6
+    assert counters["srtp_unprotect_failed"] == 2
+    assert counters["malformed_datagrams"] >= 2
+    await ends.stop()
+
+
+@virtual
+async def test_srtp_before_the_handshakes_end_waits_and_is_released_to_the_receiver(network: Network) -> None:
+    """The peer is done half a round trip before us, and its receivers are registered later still."""
+    ends = Ends()
+    delayed: list[bytes] = []
+
+    def hold_last_flight(datagram: bytes) -> list[float]:
+        # The server's Finished travels slowly; what the server sends after it does not.
+        late = ends.server.state == "connecting" and len(ends.server_path.sent) > 1
+        delayed.append(datagram)
+        return [0.04 if late else 0.001]
+
+    ends.server_path.route = hold_last_flight
+    tasks = asyncio.gather(
+        ends.client.start(ends.server.getLocalParameters()),
+        ends.server.start(ends.client.getLocalParameters()),
+    )
+    await until(lambda: ends.server.state == "connected")
+    await ends.server._send_rtp(rtp(1, b"keyframe"))
+    await asyncio.sleep(0.01)
+    assert ends.client.state == "connecting"
+    await tasks
+    await asyncio.sleep(0.01)
+    receiver = Receiver()
+    ends.client._register_rtp_receiver(receiver, receive_parameters())
+    await until(lambda: receiver.packets)
+    assert receiver.packets[0].payload == b"keyframe"
+    await ends.stop()
+
+
+@virtual
+async def test_early_srtp_is_bounded(network: Network) -> None:
+    ends = Ends()
+    for _ in range(EARLY_PACKETS + 7):
+        ends.client_path.inject(b"\x80\x60" + bytes(30))
+    await ends.handshake()
+    assert ends.client.counters["early_srtp_full"] == 7
+    assert ends.client.counters["srtp_unprotect_failed"] == EARLY_PACKETS
+    assert ends.client.state == "connected"
+    await ends.stop()
+
+
+@virtual
+async def test_data_that_is_earlier_than_its_receiver_waits_within_bounds(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    for number in range(EARLY_RECORDS + 3):
+        await ends.client._send_data(b"%d" % number)
+    await asyncio.sleep(0.1)
+    association = Association()
+    ends.server._register_data_receiver(association)
+    await until(lambda: len(association.records) == EARLY_RECORDS)
+    assert association.records[0] == b"0"
+    assert ends.server.counters["records_full"] == 3
+    await ends.stop()
+
+
+@virtual
+async def test_an_authentic_packet_with_a_broken_header_is_dropped_alone(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    # abs-send-time (number 3) with two bytes where there must be three.
+    broken = bytearray(rtp(1))
+    broken[0] |= 0x10
+    broken[12:12] = bytes.fromhex("bede0001") + bytes([0x31, 0, 0, 0])
+    await ends.client._send_rtp(bytes(broken))
+    await ends.client._send_rtp(b"\x80\xc8\x00\x09" + bytes(8))
+    await ends.client._send_rtp(rtp(2))
+    await until(lambda: receiver.packets)
+    assert [packet.sequence_number for packet in receiver.packets] == [2]
+    assert ends.server.counters["malformed_rtp"] == 1
+    assert ends.server.counters["malformed_rtcp"] == 1
+    await ends.stop()
+
+
+@virtual
+async def test_a_receiver_that_raises_ends_neither_the_call_nor_the_stream(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver, association = Receiver(), Association()
+    receiver.raises = association.raises = RuntimeError("a defect above")
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server._register_data_receiver(association)
+    for number in range(3):
+        await ends.client._send_rtp(rtp(number))
+        await ends.client._send_data(b"message")
+    await until(lambda: len(receiver.packets) == 3 and len(association.records) == 3)
+    assert ends.server.state == "connected"
+    assert ends.server.counters["packet_handler_errors"] == 3
+    assert ends.server.counters["data_handler_errors"] == 3
+    await ends.stop()
+
+
+@virtual
+async def test_a_state_handler_that_raises_is_reported_and_changes_nothing(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = Ends()
+    ends.client.on("statechange", lambda: 1 / 0)
+
+    @ends.server.on("statechange")
+    async def fail_later() -> None:
+        raise ZeroDivisionError
+
+    with caplog.at_level(logging.ERROR):
+        await ends.handshake()
+        await asyncio.sleep(0.01)
+    assert ends.client.state == ends.server.state == "connected"
+    assert len([r for r in caplog.records if "handler raised" in r.message]) == 4
+    await ends.stop()
+
+
+@virtual
+async def test_packets_too_long_for_srtp_are_dropped_both_ways(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    await ends.client._send_rtp(rtp(1, bytes(1490)))
+    ends.server_path.inject(b"\x80" + bytes(1600))
+    await asyncio.sleep(0.01)
+    assert ends.client.counters["srtp_protect_failed"] == 1
+    assert ends.server.counters["srtp_too_long"] == 1
+    assert ends.client.state == ends.server.state == "connected"
+    await ends.stop()
+
+
+@virtual
+async def test_a_packet_that_is_nobodys_is_counted(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server._register_rtp_receiver(receiver, receive_parameters(ssrc=1, payload_type=100))
+    await ends.client._send_rtp(rtp(1))
+    await until(lambda: ends.server.counters["unrouted_rtp"])
+    ends.server._unregister_rtp_receiver(receiver)
+    await ends.stop()
+
+
+@virtual
+async def test_the_peers_close_notify_closes_and_ends_the_tracks(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver, association = Receiver(), Association()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server._register_data_receiver(association)
+    await ends.client._send_data(b"goodbye")
+    await ends.client.stop()
+    await until(lambda: ends.server.state == "closed")
+    assert ends.client.state == "closed"
+    assert association.records == [b"goodbye"]
+    assert receiver.disconnected
+    with pytest.raises(ConnectionError):
+        await ends.server._send_data(b"too late")
+    await ends.server.stop()
+
+
+@virtual
+async def test_stopping_is_safe_at_any_time_and_any_number_of_times(network: Network) -> None:
+    ends = Ends()
+    await ends.client.stop()
+    assert ends.client.state == "closed"
+    with pytest.raises(InvalidStateError):
+        await ends.client.start(ends.server.getLocalParameters())
+    starting = asyncio.create_task(ends.server.start(ends.client.getLocalParameters()))
+    await asyncio.sleep(1)
+    await asyncio.gather(ends.server.stop(), ends.server.stop())
+    await starting
+    await ends.server.stop()
+    assert ends.server.state == "closed"
+    ends = Ends()
+    await ends.handshake()
+    for _ in range(3):
+        await ends.client.stop()
+    await ends.server.stop()
+
+
+@virtual
+async def test_a_transport_may_be_stopped_from_within_its_own_receive_path(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+
+    class Hangup(Association):
+        async def _handle_data(self, data: bytes) -> None:
+            await ends.server.stop()
+
+    ends.server._register_data_receiver(Hangup())
+    await ends.client._send_data(b"go")
+    await until(lambda: ends.client.state == "closed")
+    assert ends.server.state == "closed"
+    await ends.stop()
+
+
+@virtual
+async def test_when_the_path_is_lost_the_transport_fails_and_the_tracks_end(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server_path.lose()
+    await until(lambda: ends.server.state == "failed")
+    assert isinstance(ends.server.error, ConnectionError)
+    assert receiver.disconnected
+    await ends.stop()
+
+
+@virtual
+async def test_a_handshake_without_an_answer_fails_in_bounded_time(network: Network) -> None:
+    ends = Ends()
+    ends.client_path.route = lambda datagram: []
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await ends.client.start(ends.server.getLocalParameters())
+    assert ends.client.state == "failed"
+    assert isinstance(ends.client.error, HandshakeTimeout)
+    assert loop.time() - started <= 31
+    await ends.stop()
+
+
+@virtual
+async def test_a_clienthello_that_came_before_start_is_answered(network: Network) -> None:
+    ends = Ends()
+    starting = asyncio.create_task(ends.client.start(ends.server.getLocalParameters()))
+    await asyncio.sleep(0.01)
+    sent = len(ends.client_path.sent)
+    await ends.server.start(ends.client.getLocalParameters())
+    await starting
+    assert ends.server.state == "connected"
+    assert ends.client.counters["retransmissions"] == 0
+    assert sent == 1
+    await ends.stop()
+
+
+@virtual
+async def test_the_role_follows_ice_when_nobody_decided_it(network: Network) -> None:
+    ends = Ends()
+    ends.client._role = ends.server._role = "auto"
+    await ends.handshake()
+    assert (ends.client._role, ends.server._role) == ("client", "server")
+    ends.client._set_role("server")
+    assert ends.client._role == "client"
+    await ends.stop()
+
+
+@virtual
+async def test_the_key_log_gets_the_handshakes_secrets(network: Network) -> None:
+    lines: list[str] = []
+    ends = Ends(key_log=lines.append)
+    await ends.handshake()
+    assert len(lines) == 1
+    assert lines[0].startswith("CLIENT_RANDOM ")
+    await ends.stop()
+
+
+def test_a_transport_takes_one_certificate() -> None:
+    certificate = RTCCertificate.generateCertificate()
+    for certificates in ([], [certificate, certificate]):
+        with pytest.raises(ValueError, match="one certificate"):
+            DtlsTransport(PathEnd("controlling"), certificates)
