@@ -68,7 +68,9 @@ REASSEMBLY_MARGIN = 16_384
 MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
-_APPLICATION_DATA = int(ContentType.APPLICATION_DATA)  # a plain integer compares faster, and this is for each record
+_APPLICATION_DATA = int(
+    ContentType.APPLICATION_DATA
+)  # a plain integer compares faster, and this is for each record
 _RESERVED_LABELS = (b"client finished", b"server finished", b"master secret", b"key expansion")
 
 
@@ -404,7 +406,7 @@ class DtlsConnection:
             return
         for fragment in fragments:
             if fragment.message_seq < self._reassembler.next_message_seq:
-                self._receive_repeated_fragment(epoch, fragment)
+                self._receive_repeated_fragment(fragment)
             elif self._state is _State.CONNECTED:
                 self._refuse_handshake(fragment)
             elif not self._reassembler.add(epoch, fragment):
@@ -434,15 +436,13 @@ class DtlsConnection:
                 "the peer protects a message before it is due", AlertDescription.UNEXPECTED_MESSAGE
             )
 
-    def _receive_repeated_fragment(self, epoch: int, fragment: HandshakeFragment) -> None:
+    def _receive_repeated_fragment(self, fragment: HandshakeFragment) -> None:
         """The end of the flight that ours answered came again: ours was lost (RFC 6347 §4.2.4).
 
-        After the handshake only a repeated Finished counts, which is authentic. The pace is bounded, so that
+        After the handshake only a repeated Finished gets here, which is authentic. The pace is bounded, so that
         nobody has us send more than a share of what we are sent.
         """
         if fragment.message_seq != self._flight_answers or not fragment.is_last:
-            return
-        if self._state is _State.CONNECTED and epoch != APPLICATION_EPOCH:
             return
         if self._now - self._flight_sent_at < self._configuration.initial_retransmission_timeout / 2:
             return

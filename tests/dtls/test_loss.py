@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from mediapeer.dtls import AlertReceived, ClientAuthentication, DtlsError, HandshakeTimeout, PeerMisbehaved, Role
+from mediapeer.dtls import (
+    AlertReceived,
+    ClientAuthentication,
+    DtlsError,
+    HandshakeTimeout,
+    PeerMisbehaved,
+    Role,
+)
 from tests.dtls.support import Impairment, Pair, configuration, credentials, expecting
 
 SMALL_MTU = 400
@@ -34,6 +41,14 @@ each_position = pytest.mark.parametrize(("sender", "position"), POSITIONS, ids=P
 def test_the_handshake_is_spread_over_enough_datagrams_to_matter() -> None:
     assert len([role for role, _ in POSITIONS if role is Role.CLIENT]) >= 3
     assert len([role for role, _ in POSITIONS if role is Role.SERVER]) >= 3
+
+
+def test_record_versions_are_those_that_old_servers_expect() -> None:
+    """A ClientHello says DTLS 1.0 until a version is chosen (RFC 6347 §4.2.1); it offers 1.2 inside."""
+    pair = make_pair(lambda role, index, datagram: [(0.0, datagram)]).run()
+    assert pair.sent[Role.CLIENT][0][1:3] == b"\xfe\xff"
+    assert {datagram[1:3] for datagram in pair.sent[Role.CLIENT][1:]} == {b"\xfe\xfd"}
+    assert {datagram[1:3] for datagram in pair.sent[Role.SERVER]} == {b"\xfe\xfd"}
 
 
 @each_position
@@ -66,7 +81,9 @@ def test_a_doubled_datagram_changes_nothing(sender: Role, position: int) -> None
 
 
 @each_position
-@pytest.mark.parametrize("delay", [0.002, 0.03, 0.2], ids=["past its neighbour", "past its flight", "past a time-out"])
+@pytest.mark.parametrize(
+    "delay", [0.002, 0.03, 0.2], ids=["past its neighbour", "past its flight", "past a time-out"]
+)
 def test_a_late_datagram_finds_its_place(sender: Role, position: int, delay: float) -> None:
     def hold_back(role: Role, index: int, datagram: bytes) -> Sequence[tuple[float, bytes]]:
         return [(delay if role is sender and index == position else 0.0, datagram)]

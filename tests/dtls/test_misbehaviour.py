@@ -13,6 +13,7 @@ from mediapeer.dtls import (
     AlertDescription,
     AlertReceived,
     CertificateRejected,
+    CipherSuite,
     ClientAuthentication,
     ConnectionFailed,
     DecodeError,
@@ -22,6 +23,7 @@ from mediapeer.dtls import (
     NegotiationFailed,
     PeerMisbehaved,
     Role,
+    SignatureScheme,
     SrtpProtectionProfile,
     extensions,
 )
@@ -185,6 +187,30 @@ def test_a_server_that_cannot_prove_itself_is_refused(
         assert isinstance(pair.client.error, PeerMisbehaved)
         assert pair.client.error.alert is alert
     assert not any(isinstance(event, HandshakeCompleted) for event in pair.events[Role.CLIENT])
+
+
+def test_a_signature_scheme_that_was_not_offered_is_refused() -> None:
+    only = (SignatureScheme.ECDSA_SECP256R1_SHA256,)
+    pair = tampered_server({ServerKeyExchange: replacing(signature_scheme=0x0503)}, signature_schemes=only)
+    assert isinstance(pair.client.error, PeerMisbehaved)
+    assert pair.client.error.alert is ALERT.ILLEGAL_PARAMETER
+
+
+def test_an_extension_that_was_not_offered_is_unsupported_even_if_it_is_known() -> None:
+    alpn = ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION
+    pair = tampered_server({ServerHello: with_extension(alpn, extensions.serialize_alpn((b"x",)))})
+    assert isinstance(pair.client.error, PeerMisbehaved)
+    assert pair.client.error.alert is ALERT.UNSUPPORTED_EXTENSION
+
+
+def test_the_servers_key_must_be_of_the_suites_kind() -> None:
+    """An RSA key that signs well, under a suite that promises ECDSA."""
+    pair = Pair(server=configuration(credentials=(credentials("rsa-2048"),)))
+    suite = CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+    tamper(pair.server, {ServerHello: replacing(cipher_suite=suite)})
+    pair.run()
+    assert isinstance(pair.client.error, CertificateRejected)
+    assert pair.client.error.alert is ALERT.ILLEGAL_PARAMETER
 
 
 @pytest.mark.parametrize("share", [bytes(32), b"\1" + bytes(31), bytes(31), bytes(33)])
@@ -500,6 +526,24 @@ def test_a_finished_without_protection_is_never_taken() -> None:
     assert pair.client.error is not None or pair.client.is_connected
     if pair.client.is_connected:
         pair.assert_connected()
+
+
+def test_finished_needs_a_change_cipher_spec_before_it() -> None:
+    """Keys are not used because they could be, but because the peer has said so (RFC 5246 §7.1)."""
+    pair = Pair()
+    handshake: Any = pair.client._handshake
+    end_flight = handshake._end_flight
+
+    def end_flight_without_change_cipher_spec(**options: Any) -> None:
+        if handshake._flight[0].epoch == 0 and len(handshake._flight) > 1:
+            pair.client._write_epoch = pair.client._write_epochs[1]
+            handshake._flight = [m for m in handshake._flight if hasattr(m, "body")]
+        end_flight(**options)
+
+    handshake._end_flight = end_flight_without_change_cipher_spec
+    pair.run()
+    assert pair.events[Role.CLIENT] == [ConnectionFailed(pair.client.error)]  # type: ignore[arg-type]
+    assert pair.events[Role.SERVER] == [ConnectionFailed(pair.server.error)]  # type: ignore[arg-type]
 
 
 def test_a_change_cipher_spec_that_comes_early_or_often_changes_nothing() -> None:
