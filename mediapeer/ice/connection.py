@@ -55,6 +55,10 @@ class _CheckedProtocol(StunProtocol):
 
     receiver: "IceConnection"
 
+    def __init__(self, receiver: "IceConnection") -> None:
+        super().__init__(receiver)
+        self._destinations: dict[bytes, Address] = {}
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         data = cast(bytes, data)  # aioice's type says more than asyncio gives
         address = (addr[0], addr[1])
@@ -66,6 +70,12 @@ class _CheckedProtocol(StunProtocol):
             self._stun_received(data, address)
 
     def _stun_received(self, data: bytes, address: Address) -> None:
+        destination = self._destinations.get(data[8:20])
+        if data[0] == 1 and destination not in (None, address):
+            # Somebody repeats the peer's answers. The check is not failed for that (as RFC 8445 §7.2.5.2.1 has
+            # it, who meant NATs of a kind that ICE cannot pass): the answer itself may still come.
+            self.receiver.counters["answers_from_elsewhere"] += 1
+            return
         # aioice raises whatever its unpacking raises; left alone, asyncio would print it with a traceback.
         try:
             super().datagram_received(data, address)
@@ -81,8 +91,12 @@ class _CheckedProtocol(StunProtocol):
         retransmissions: int | None = None,
     ) -> tuple[stun.Message, Address]:
         started = self.receiver.now()
-        response, source = await super().request(request, addr, integrity_key, retransmissions)
-        if integrity_key is not None and source == addr:
+        self._destinations[request.transaction_id] = addr
+        try:
+            response, source = await super().request(request, addr, integrity_key, retransmissions)
+        finally:
+            del self._destinations[request.transaction_id]
+        if integrity_key is not None:
             self.receiver.check_answered(self, source, self.receiver.now() - started)
         return response, source
 

@@ -180,6 +180,8 @@ def check_description(description: aiortc.RTCSessionDescription) -> None:
 
     :raises ValueError: when it does not parse, or a section lacks a fingerprint.
     """
+    if not description.sdp.startswith("v=0"):
+        raise ValueError("the session description does not parse: it does not begin with v=0")
     try:
         parsed = sdp.SessionDescription.parse(description.sdp)
     except (ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:

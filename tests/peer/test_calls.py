@@ -1,0 +1,226 @@
+"""Whole calls over real sockets: ours with ours, and ours with aiortc's own, both offering."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import aiortc
+import av
+import pytest
+
+from mediapeer import DtlsTransportStats, RTCPeerConnection
+from mediapeer.dtls import AlertDescription
+from tests.peer.calls import (
+    TONE,
+    Picture,
+    Tone,
+    aiortcs,
+    colours_of,
+    echo,
+    frequency_of,
+    negotiate,
+    ours,
+    state,
+)
+
+
+@pytest.fixture(autouse=True)
+def aiortc_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let aiortc's own connections use loopback, which aioice leaves out, so that no other network is needed."""
+    monkeypatch.setattr("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+
+
+PAIRS = [
+    pytest.param(ours, aiortcs, id="ours-offers-aiortc"),
+    pytest.param(aiortcs, ours, id="aiortc-offers-ours"),
+    pytest.param(ours, ours, id="ours-offers-ours"),
+]
+MakePeer = Callable[[], aiortc.RTCPeerConnection]
+
+
+def collect_tracks(peer: aiortc.RTCPeerConnection) -> dict[str, aiortc.MediaStreamTrack]:
+    tracks: dict[str, aiortc.MediaStreamTrack] = {}
+    peer.on("track", lambda track: tracks.setdefault(track.kind, track))
+    return tracks
+
+
+async def read_to_the_end(track: aiortc.MediaStreamTrack) -> None:
+    with contextlib.suppress(aiortc.MediaStreamError):
+        while True:
+            await track.recv()
+
+
+@pytest.mark.parametrize(("make_offerer", "make_answerer"), PAIRS)
+async def test_audio_video_and_data_arrive_as_they_were_sent(
+    make_offerer: MakePeer, make_answerer: MakePeer
+) -> None:
+    offerer, answerer = make_offerer(), make_answerer()
+    tracks = {peer: collect_tracks(peer) for peer in (offerer, answerer)}
+    for peer in (offerer, answerer):
+        peer.addTrack(Tone())
+        peer.addTrack(Picture())
+    echo(answerer)
+    channel = offerer.createDataChannel("chat")
+    echoed: asyncio.Queue[str | bytes] = asyncio.Queue()
+    channel.on("message", echoed.put_nowait)
+    sent: list[str | bytes] = ["grüß dich", b"\x00\xff" * 40_000, "", b""]
+    channel.on("open", lambda: [channel.send(message) for message in sent])
+
+    await negotiate(offerer, answerer)
+    for peer in (offerer, answerer):
+        assert await state(peer, "connected", "failed") == "connected"
+    assert [await echoed.get() for _ in sent] == sent
+
+    for peer in (offerer, answerer):
+        audio, video = tracks[peer]["audio"], tracks[peer]["video"]
+        frames = [await audio.recv() for _ in range(30)][5:]
+        assert all(isinstance(frame, av.AudioFrame) for frame in frames)
+        assert frequency_of(frames) == pytest.approx(TONE, abs=5)
+        for _ in range(3):
+            picture = await video.recv()
+        left, right = colours_of(picture)
+        assert left[0] > 200 > 60 > left[2]
+        assert right[2] > 200 > 60 > right[0]
+
+    await offerer.close()
+    assert await state(answerer, "closed") == "closed"
+    assert channel.readyState == "closed"
+    for track in tracks[answerer].values():
+        await read_to_the_end(track)
+        assert track.readyState == "ended"
+
+
+@pytest.mark.parametrize(("make_offerer", "make_answerer"), PAIRS)
+async def test_a_connection_with_data_alone_has_statistics(
+    make_offerer: MakePeer, make_answerer: MakePeer
+) -> None:
+    offerer, answerer = make_offerer(), make_answerer()
+    offerer.createDataChannel("chat")
+    await negotiate(offerer, answerer)
+    for peer in (offerer, answerer):
+        assert await state(peer, "connected", "failed") == "connected"
+        if isinstance(peer, RTCPeerConnection):
+            report = await peer.getStats()
+            [transport] = [s for s in report.values() if isinstance(s, DtlsTransportStats)]
+            assert transport.tlsVersion == "FEFD"
+            assert transport.dtlsState == "connected"
+            assert transport.remoteCertificateId in report
+    await offerer.close()
+    await answerer.close()
+
+
+def falsify(sdp: str) -> str:
+    """Change one digit of every fingerprint."""
+    lines = []
+    for line in sdp.splitlines():
+        if line.startswith("a=fingerprint:"):
+            line = line[:-1] + ("0" if line[-1] != "0" else "1")
+        lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
+@pytest.mark.parametrize("deceived", ["offerer", "answerer"])
+async def test_with_a_wrong_fingerprint_both_sides_fail(deceived: str) -> None:
+    offerer, answerer = ours(), ours()
+    offerer.addTrack(Tone())
+    channel = offerer.createDataChannel("chat")
+    if deceived == "offerer":
+        await negotiate(offerer, answerer, change_answer=falsify)
+    else:
+        await negotiate(offerer, answerer, change_offer=falsify)
+    for peer in (offerer, answerer):
+        assert await state(peer, "connected", "failed") == "failed"
+        [transport] = peer.transports
+        assert getattr(transport.error, "alert", None) is AlertDescription.BAD_CERTIFICATE
+    assert channel.readyState != "open"
+    await offerer.close()
+    await answerer.close()
+
+
+async def test_aiortc_with_a_wrong_fingerprint_is_told_so_and_fails_too() -> None:
+    offerer, answerer = ours(), aiortcs()
+    offerer.createDataChannel("chat")
+    await negotiate(offerer, answerer, change_answer=falsify)
+    for peer in (offerer, answerer):
+        assert await state(peer, "connected", "failed") == "failed"
+    await offerer.close()
+    await answerer.close()
+
+
+async def test_separate_transports_work_without_bundle() -> None:
+    """A peer that does not bundle has one transport for each section."""
+    offerer, answerer = ours(), ours()
+    offerer.addTrack(Tone())
+    channel = offerer.createDataChannel("chat")
+    opened = asyncio.Event()
+    channel.on("open", opened.set)
+
+    def unbundle(sdp: str) -> str:
+        return "".join(line for line in sdp.splitlines(keepends=True) if "BUNDLE" not in line)
+
+    await negotiate(offerer, answerer, change_offer=unbundle, change_answer=unbundle)
+    assert await state(offerer, "connected", "failed") == "connected"
+    await opened.wait()
+    assert len(offerer.transports) == len(answerer.transports) == 2
+    await offerer.close()
+    await answerer.close()
+
+
+async def test_the_key_log_of_the_configuration_is_used() -> None:
+    lines: list[str] = []
+    offerer, answerer = ours(keyLog=lines.append), ours()
+    offerer.createDataChannel("chat")
+    await negotiate(offerer, answerer)
+    await state(offerer, "connected")
+    assert [line.split()[0] for line in lines] == ["CLIENT_RANDOM"]
+    assert "keyLog" not in repr(offerer._configuration)
+    await offerer.close()
+    await answerer.close()
+
+
+async def test_candidates_are_of_the_addresses_that_were_asked_for() -> None:
+    peer = ours()
+    peer.createDataChannel("chat")
+    await peer.setLocalDescription(await peer.createOffer())
+    candidates = [line for line in peer.localDescription.sdp.splitlines() if "a=candidate" in line]
+    assert len(candidates) == 1
+    assert " 127.0.0.1 " in candidates[0]
+    await peer.close()
+
+
+async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
+    from mediapeer import RTCConfiguration, RTCIceServer
+
+    for configuration in (None, RTCConfiguration(), aiortc.RTCConfiguration()):
+        peer = RTCPeerConnection(configuration)
+        peer.createDataChannel("chat")
+        [transport] = peer.transports
+        assert transport.transport.iceGatherer._connection.stun_server is None
+        await peer.close()
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer("stun:stun.example:3479")]))
+    peer.createDataChannel("chat")
+    [transport] = peer.transports
+    assert transport.transport.iceGatherer._connection.stun_server == ("stun.example", 3479)
+    await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda sdp: sdp.replace("a=fingerprint", "a=x-fingerprint"), "no fingerprint"),
+        (lambda sdp: sdp.replace("a=ice-pwd", "a=x-pwd"), "password"),
+        (lambda sdp: "this is not SDP", "does not parse"),
+        (lambda sdp: "", "does not parse"),
+    ],
+)
+async def test_a_description_that_cannot_be_used_is_a_value_error(
+    change: Callable[[str], str], message: str
+) -> None:
+    offerer, answerer = ours(), ours()
+    offerer.createDataChannel("chat")
+    await offerer.setLocalDescription(await offerer.createOffer())
+    offer = aiortc.RTCSessionDescription(change(offerer.localDescription.sdp), "offer")
+    with pytest.raises(ValueError, match=message):
+        await answerer.setRemoteDescription(offer)
+    await offerer.close()
+    await answerer.close()

@@ -1,0 +1,165 @@
+"""What of aiortc's private parts the peer connection stands on, pinned to the release it was written for.
+
+When one of these fails after an update of aiortc, its call sites have changed: read what they are now, adapt
+``mediapeer/peer`` and ``mediapeer/transport``, then change the expectation here.
+"""
+
+import ast
+import importlib.metadata
+import inspect
+from types import ModuleType
+
+import aiortc
+import pytest
+from aiortc import (
+    rtcdtlstransport,
+    rtcicetransport,
+    rtcpeerconnection,
+    rtcrtpreceiver,
+    rtcrtpsender,
+    rtcsctptransport,
+)
+
+from mediapeer.peer import connection
+from mediapeer.transport import DtlsTransport
+from tests.transport.paths import PathEnd
+
+ADVICE = "aiortc's call sites changed: see the docstring of tests/peer/test_contract.py"
+
+#: What each module of aiortc uses of a DTLS transport.
+USED_OF_A_TRANSPORT = {
+    rtcpeerconnection: {
+        "_role", "_set_role", "getLocalParameters", "on", "start", "state", "stop", "transport",
+    },
+    rtcrtpreceiver: {
+        "_get_stats", "_register_rtp_receiver", "_send_rtp", "_stats_id", "_unregister_rtp_receiver", "state",
+    },
+    rtcrtpsender: {
+        "_get_stats", "_register_rtp_sender", "_send_rtp", "_stats_id", "_unregister_rtp_sender", "state",
+    },
+    rtcsctptransport: {
+        "_register_data_receiver", "_role", "_send_data", "_unregister_data_receiver", "state",
+    },
+}  # fmt: skip
+
+
+def attributes_of_transports(source: str) -> set[str]:
+    """The attributes that are used of what is called a (DTLS) transport."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute):
+            continue
+        owner = node.value
+        name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+        if name in ("transport", "__transport", "dtlsTransport"):
+            used.add(node.attr)
+    return used
+
+
+def private_method(name: str) -> object:
+    return getattr(aiortc.RTCPeerConnection, f"_RTCPeerConnection__{name}", None)
+
+
+def test_the_release_is_the_one_that_was_read() -> None:
+    assert importlib.metadata.version("aiortc").startswith(connection.AIORTC_RELEASE + "."), ADVICE
+
+
+@pytest.mark.parametrize("module", USED_OF_A_TRANSPORT, ids=lambda module: module.__name__)
+def test_aiortc_uses_of_a_transport_what_ours_has(module: ModuleType) -> None:
+    used = attributes_of_transports(inspect.getsource(module))
+    # The ICE transport below is reached through ".transport.transport"; these are its attributes.
+    used -= {"_connection", "_role_set", "addRemoteCandidate", "iceGatherer"}
+    assert used == USED_OF_A_TRANSPORT[module], ADVICE
+
+
+def test_our_transport_has_all_of_it() -> None:
+    transport = DtlsTransport(PathEnd("controlling"), [aiortc.RTCCertificate.generateCertificate()])
+    for used in USED_OF_A_TRANSPORT.values():
+        assert [name for name in sorted(used) if not hasattr(transport, name)] == []
+    assert hash(transport)
+
+
+def test_the_factory_is_called_where_we_think_and_with_nothing() -> None:
+    calls = [
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(rtcpeerconnection)))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "__createDtlsTransport"
+    ]
+    assert [(call.args, call.keywords) for call in calls] == [([], []), ([], [])], ADVICE
+    factory = private_method("createDtlsTransport")
+    assert callable(factory), ADVICE
+    assert list(inspect.signature(factory).parameters) == ["self"], ADVICE
+    ours = connection.RTCPeerConnection.__dict__["_RTCPeerConnection__createDtlsTransport"]
+    assert ours is not factory
+
+
+def test_the_factory_of_aiortc_does_what_ours_does() -> None:
+    """Every attribute of the connection that aiortc's factory touches, ours must take care of."""
+    factory = private_method("createDtlsTransport")
+    assert callable(factory), ADVICE
+    touched = {
+        node.attr
+        for node in ast.walk(ast.parse(inspect.cleandoc("\n" + inspect.getsource(factory))))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    assert touched == {
+        "__certificates",
+        "__configuration",
+        "__dtlsTransports",
+        "__iceTransports",
+        "__sctp",
+        "__transceivers",
+        "__updateConnectionState",
+        "__updateIceConnectionState",
+        "__updateIceGatheringState",
+    }, ADVICE
+
+
+async def test_the_private_attributes_that_we_use_are_there() -> None:
+    peer = connection.RTCPeerConnection()
+    for name in (
+        "certificates",
+        "dtlsTransports",
+        "iceTransports",
+        "updateConnectionState",
+        "updateIceConnectionState",
+        "updateIceGatheringState",
+    ):
+        assert hasattr(peer, f"_RTCPeerConnection__{name}"), f"{name}: {ADVICE}"
+    await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet, ["self", "packet", "arrival_time_ms"]),
+        (rtcrtpreceiver.RTCRtpReceiver._handle_rtcp_packet, ["self", "packet"]),
+        (rtcrtpreceiver.RTCRtpReceiver._handle_disconnect, ["self"]),
+        (rtcrtpsender.RTCRtpSender._handle_rtcp_packet, ["self", "packet"]),
+        (rtcsctptransport.RTCSctpTransport._handle_data, ["self", "data"]),
+        (rtcdtlstransport.RTCCertificate.__init__, ["self", "key", "cert"]),
+        (rtcdtlstransport.RtpRouter.register_receiver, ["self", "receiver", "ssrcs", "payload_types", "mid"]),
+        (rtcdtlstransport.RtpRouter.route_rtp, ["self", "packet"]),
+        (rtcdtlstransport.RtpRouter.route_rtcp, ["self", "packet"]),
+        (
+            rtcicetransport.RTCIceGatherer.__init__,
+            ["self", "iceServers", "iceTransportPolicy", "local_username", "local_password"],
+        ),
+        (rtcicetransport.RTCIceTransport.__init__, ["self", "gatherer"]),
+    ],
+)
+def test_what_we_call_takes_what_we_give(function: object, parameters: list[str]) -> None:
+    assert callable(function)
+    assert list(inspect.signature(function).parameters) == parameters, ADVICE
+
+
+def test_another_release_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("1.15.0", "1.160.0", "2.0.0"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        with pytest.raises(ImportError, match=r'aiortc .* is installed.*pip install "aiortc==1\.16\.\*"'):
+            connection.check_aiortc()
+    for version in ("1.16", "1.16.3"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        connection.check_aiortc()
