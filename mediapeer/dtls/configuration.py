@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from mediapeer.dtls.credentials import PeerVerifier, X509Credentials
 from mediapeer.dtls.errors import ConfigurationError
 from mediapeer.dtls.registry import (
+    CIPHER_SUITE_PARAMETERS,
+    HYBRID_GROUPS,
     CipherSuite,
     NamedGroup,
     ProtocolVersion,
@@ -35,6 +37,9 @@ class ClientAuthentication(enum.Enum):
 
 
 DEFAULT_CIPHER_SUITES = (
+    CipherSuite.TLS_AES_128_GCM_SHA256,
+    CipherSuite.TLS_CHACHA20_POLY1305_SHA256,
+    CipherSuite.TLS_AES_256_GCM_SHA384,
     CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
@@ -42,7 +47,13 @@ DEFAULT_CIPHER_SUITES = (
     CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 )
-DEFAULT_GROUPS = (NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1, NamedGroup.SECP521R1)
+DEFAULT_GROUPS = (
+    NamedGroup.X25519MLKEM768,
+    NamedGroup.X25519,
+    NamedGroup.SECP256R1,
+    NamedGroup.SECP384R1,
+    NamedGroup.SECP521R1,
+)
 DEFAULT_SIGNATURE_SCHEMES = (
     SignatureScheme.ECDSA_SECP256R1_SHA256,
     SignatureScheme.ED25519,
@@ -71,9 +82,12 @@ class DtlsConfiguration:
     credentials: tuple[X509Credentials, ...] = ()
     "Our certificates with keys. A server needs one; the first that fits what the peer offers is used."
     minimum_version: ProtocolVersion = ProtocolVersion.DTLS_1_2
-    maximum_version: ProtocolVersion = ProtocolVersion.DTLS_1_2
+    maximum_version: ProtocolVersion = ProtocolVersion.DTLS_1_3
     cipher_suites: tuple[CipherSuite, ...] = DEFAULT_CIPHER_SUITES
     groups: tuple[NamedGroup, ...] = DEFAULT_GROUPS
+    groups_to_share: tuple[NamedGroup, ...] | None = None
+    """The groups of which a client of DTLS 1.3 sends a key share at once. By default the first group, and X25519 if
+    that is another. ``(X25519,)`` keeps the ClientHello in one datagram, for peers that need that."""
     signature_schemes: tuple[SignatureScheme, ...] = DEFAULT_SIGNATURE_SCHEMES
     client_authentication: ClientAuthentication = ClientAuthentication.REQUIRED
     "What a server asks of its clients."
@@ -109,9 +123,24 @@ class DtlsConfiguration:
         self._check(bool(self.cipher_suites), "no cipher suite is given")
         self._check(bool(self.groups), "no group is given")
         self._check(bool(self.signature_schemes), "no signature scheme is given")
-        self._check(self.minimum_version <= ProtocolVersion.DTLS_1_2, "no such minimum version")
-        self._check(self.maximum_version is ProtocolVersion.DTLS_1_2, "DTLS 1.2 is the only version so far")
-        self._check(self.minimum_version is ProtocolVersion.DTLS_1_2, "DTLS 1.0 is not spoken (RFC 8996)")
+        self._check(
+            bool(self.versions), "the newest version is older than the oldest, or is DTLS 1.0 (RFC 8996)"
+        )
+        self._check(
+            all(
+                any(CIPHER_SUITE_PARAMETERS[suite].version is version for suite in self.cipher_suites)
+                for version in self.versions
+            ),
+            "each version needs a cipher suite of its own",
+        )
+        self._check(
+            all(group in self.groups for group in self.shared_groups),
+            "a group to share is not among the groups",
+        )
+        self._check(
+            ProtocolVersion.DTLS_1_2 not in self.versions or bool(set(self.groups) - HYBRID_GROUPS),
+            "DTLS 1.2 needs a group that is not hybrid",
+        )
         self._check(MINIMUM_MTU <= self.mtu <= MAXIMUM_MTU, f"the MTU must be {MINIMUM_MTU} to {MAXIMUM_MTU}")
         self._check(self.initial_retransmission_timeout > 0, "the retransmission time-out must be positive")
         self._check(
@@ -130,6 +159,26 @@ class DtlsConfiguration:
             self.server_name is None or (self.server_name.isascii() and 0 < len(self.server_name) < 256),
             "the server name must be a host name in ASCII",
         )
+
+    @property
+    def versions(self) -> tuple[ProtocolVersion, ...]:
+        """The versions between minimum and maximum that are spoken here, the newest first."""
+        return tuple(
+            version
+            for version in (ProtocolVersion.DTLS_1_3, ProtocolVersion.DTLS_1_2)
+            # Versions of DTLS count downwards on the wire.
+            if self.maximum_version <= version <= self.minimum_version
+        )
+
+    @property
+    def shared_groups(self) -> tuple[NamedGroup, ...]:
+        """The groups of which a client of DTLS 1.3 sends a key share at once; see :attr:`groups_to_share`."""
+        if self.groups_to_share is not None:
+            return self.groups_to_share
+        first = self.groups[:1]
+        if NamedGroup.X25519 in self.groups and NamedGroup.X25519 not in first:
+            return (*first, NamedGroup.X25519)
+        return first
 
     @staticmethod
     def _check(condition: bool, message: str) -> None:

@@ -3,12 +3,12 @@
 A block is a mapping of extension type to body. Types that the engine does not know stay in it untouched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mediapeer.dtls.codec import Reader, uint16_list, vector
 from mediapeer.dtls.errors import DecodeError
-from mediapeer.dtls.registry import AlertDescription, ECPointFormat, ExtensionType
+from mediapeer.dtls.registry import AlertDescription, ECPointFormat, ExtensionType, SrtpProtectionProfile
 
 ExtensionBlock = Mapping[int, bytes]
 
@@ -71,6 +71,22 @@ def check_ec_point_formats(body: bytes) -> None:
         raise DecodeError("ec_point_formats lacks uncompressed points", AlertDescription.ILLEGAL_PARAMETER)
 
 
+# One code point: supported_versions of a ServerHello, key_share of a HelloRetryRequest (RFC 8446 §4.2.1, §4.2.8)
+
+
+def parse_uint16(body: bytes) -> int:
+    """The body of an extension that is one 16-bit code point."""
+    reader = Reader(body)
+    value = reader.uint16()
+    reader.end()
+    return value
+
+
+def serialize_uint16(value: int) -> bytes:
+    """The reverse of :func:`parse_uint16`."""
+    return value.to_bytes(2, "big")
+
+
 # server_name (RFC 6066 §3)
 
 _HOST_NAME = 0
@@ -121,6 +137,17 @@ def serialize_alpn(protocols: tuple[bytes, ...]) -> bytes:
     return vector(b"".join(vector(protocol, 1) for protocol in protocols), 2)
 
 
+def read_chosen_alpn_protocol(body: bytes, offered: Sequence[bytes]) -> bytes:
+    """The protocol that a server answers, which must be one that was offered (RFC 7301 §3.1)."""
+    protocols = parse_alpn(body)
+    if len(protocols) != 1 or protocols[0] not in offered:
+        raise DecodeError(
+            "the server's application protocol is not one of those offered",
+            AlertDescription.ILLEGAL_PARAMETER,
+        )
+    return protocols[0]
+
+
 # use_srtp (RFC 5764 §4.1.1)
 
 
@@ -144,6 +171,17 @@ class UseSrtp:
     def serialize(self) -> bytes:
         """Write the body of the extension."""
         return uint16_list(self.profiles) + vector(self.mki, 1)
+
+
+def read_chosen_srtp_profile(body: bytes, offered: Sequence[SrtpProtectionProfile]) -> SrtpProtectionProfile:
+    """The profile that a server answers, which must be one that was offered, without an MKI (RFC 5764 §4.1.1)."""
+    answer = UseSrtp.parse(body)
+    chosen = [profile for profile in offered if profile in answer.profiles]
+    if len(answer.profiles) != 1 or not chosen or answer.mki:
+        raise DecodeError(
+            "the server's use_srtp is not one of the profiles offered", AlertDescription.ILLEGAL_PARAMETER
+        )
+    return chosen[0]
 
 
 # extended_master_secret (RFC 7627 §5.1), renegotiation_info (RFC 5746 §3.2)
@@ -170,3 +208,73 @@ def check_renegotiation_info(body: bytes) -> None:
         raise DecodeError(
             "renegotiation_info names a connection that this is not", AlertDescription.HANDSHAKE_FAILURE
         )
+
+
+# supported_versions (RFC 8446 §4.2.1)
+
+
+def parse_supported_versions(body: bytes) -> tuple[int, ...]:
+    """The versions of a ClientHello."""
+    reader = Reader(body)
+    versions = reader.uint16_list(1)
+    reader.end()
+    return versions
+
+
+def serialize_supported_versions(versions: tuple[int, ...]) -> bytes:
+    """The reverse of :func:`parse_supported_versions`."""
+    return uint16_list(versions, 1)
+
+
+# cookie (RFC 8446 §4.2.2)
+
+
+def parse_cookie(body: bytes) -> bytes:
+    """The cookie, which is not empty."""
+    reader = Reader(body)
+    cookie = reader.vector(2, minimum=1)
+    reader.end()
+    return cookie
+
+
+def serialize_cookie(cookie: bytes) -> bytes:
+    """The reverse of :func:`parse_cookie`."""
+    return vector(cookie, 2)
+
+
+# key_share (RFC 8446 §4.2.8)
+
+
+def parse_client_shares(body: bytes) -> dict[int, bytes]:
+    """The shares of a ClientHello by group, in its order; there may be none.
+
+    :raises DecodeError: with ``illegal_parameter`` when a group stands there twice.
+    """
+    reader = Reader(body)
+    entries = Reader(reader.vector(2))
+    reader.end()
+    shares: dict[int, bytes] = {}
+    while entries.remaining:
+        group = entries.uint16()
+        if group in shares:
+            raise DecodeError(f"two key shares are of group {group}", AlertDescription.ILLEGAL_PARAMETER)
+        shares[group] = entries.vector(2, minimum=1)
+    return shares
+
+
+def serialize_client_shares(shares: Mapping[int, bytes]) -> bytes:
+    """The reverse of :func:`parse_client_shares`."""
+    return vector(b"".join(serialize_server_share(group, share) for group, share in shares.items()), 2)
+
+
+def parse_server_share(body: bytes) -> tuple[int, bytes]:
+    """The group and share of a ServerHello."""
+    reader = Reader(body)
+    group, share = reader.uint16(), reader.vector(2, minimum=1)
+    reader.end()
+    return group, share
+
+
+def serialize_server_share(group: int, share: bytes) -> bytes:
+    """The reverse of :func:`parse_server_share`."""
+    return group.to_bytes(2, "big") + vector(share, 2)

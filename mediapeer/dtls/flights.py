@@ -1,14 +1,15 @@
-"""Flights (RFC 6347 §4.2.4): what is sent together, cut to the MTU, and sent again until it is answered.
+"""Flights (RFC 6347 §4.2.4, RFC 9147 §5.8): what is sent together, cut to the MTU, until it is answered.
 
-A flight keeps handshake *messages*, not sealed records: each time it is sent, it is cut to the MTU of the moment
-and sealed with fresh sequence numbers.
+A flight keeps handshake *messages*, not sealed records: each time it is sent, what the peer has not acknowledged
+yet is cut to the MTU of the moment and sealed with fresh sequence numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mediapeer.dtls.configuration import MINIMUM_MTU
 from mediapeer.dtls.epochs import WriteEpoch
+from mediapeer.dtls.messages13 import RecordNumber
 from mediapeer.dtls.reassembly import HANDSHAKE_HEADER_LENGTH, handshake_header
 from mediapeer.dtls.registry import ContentType, HandshakeType, ProtocolVersion
 
@@ -75,35 +76,92 @@ class DatagramPacker:
         return self._datagrams
 
 
-def pack_flight(
-    messages: Sequence[OutgoingMessage], epochs: Mapping[int, WriteEpoch], mtu: int
-) -> list[bytes]:
-    """Cut and seal a flight into datagrams of at most ``mtu`` bytes."""
-    packer = DatagramPacker(mtu)
-    for message in messages:
-        epoch = epochs[message.epoch]
+@dataclass(frozen=True, slots=True)
+class _SentFragment:
+    """Which part of which message of the flight a record carried."""
+
+    index: int
+    start: int
+    end: int
+
+
+class Flight:
+    """Messages that are sent together, and how much of them the peer has acknowledged (RFC 9147 §7.2)."""
+
+    def __init__(self, messages: Sequence[OutgoingMessage] = ()) -> None:
+        self._messages = tuple(messages)
+        # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
+        self._pending = [
+            [(0, 0 if isinstance(message, OutgoingChangeCipherSpec) else len(message.body))]
+            for message in self._messages
+        ]
+        self._sent: dict[RecordNumber, _SentFragment] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is left to be sent."""
+        return not any(self._pending)
+
+    def pack(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> list[bytes]:
+        """Cut and seal what is pending into datagrams of at most ``mtu`` bytes."""
+        packer = DatagramPacker(mtu)
+        for index, message in enumerate(self._messages):
+            epoch = epochs[message.epoch]
+            for start, end in self._pending[index]:
+                if isinstance(message, OutgoingChangeCipherSpec):
+                    packer.add(epoch.seal(ContentType.CHANGE_CIPHER_SPEC, b"\x01"))
+                else:
+                    self._pack_span(packer, epoch, index, start, end)
+        return packer.finish()
+
+    def _pack_span(self, packer: DatagramPacker, epoch: WriteEpoch, index: int, start: int, end: int) -> None:
+        message = self._messages[index]
         if isinstance(message, OutgoingChangeCipherSpec):
-            packer.add(epoch.seal(ContentType.CHANGE_CIPHER_SPEC, b"\x01"))
-        else:
-            _pack_message(packer, message, epoch)
-    return packer.finish()
-
-
-def _pack_message(packer: DatagramPacker, message: OutgoingHandshakeMessage, epoch: WriteEpoch) -> None:
-    # The version is not negotiated while a ClientHello is under way (RFC 6347 §4.2.1).
-    is_hello = message.handshake_type is HandshakeType.CLIENT_HELLO
-    version = ProtocolVersion.DTLS_1_0 if is_hello else ProtocolVersion.DTLS_1_2
-    headers = epoch.overhead + HANDSHAKE_HEADER_LENGTH
-    length, offset = len(message.body), 0
-    while True:
-        if packer.room - headers < min(length - offset, SMALLEST_FRAGMENT):
-            packer.next_datagram()
-        size = min(packer.room - headers, length - offset)
-        header = handshake_header(message.handshake_type, length, message.message_seq, offset, size)
-        packer.add(epoch.seal(ContentType.HANDSHAKE, header + message.body[offset : offset + size], version))
-        offset += size
-        if offset >= length:
             return
+        # The version is not negotiated while a ClientHello is under way (RFC 6347 §4.2.1).
+        is_hello = message.handshake_type is HandshakeType.CLIENT_HELLO
+        version = ProtocolVersion.DTLS_1_0 if is_hello else ProtocolVersion.DTLS_1_2
+        headers = epoch.overhead + HANDSHAKE_HEADER_LENGTH
+        offset = start
+        while True:
+            if packer.room - headers < min(end - offset, SMALLEST_FRAGMENT):
+                packer.next_datagram()
+            size = min(packer.room - headers, end - offset)
+            header = handshake_header(
+                message.handshake_type, len(message.body), message.message_seq, offset, size
+            )
+            number = RecordNumber(epoch.number, epoch.next_sequence_number)
+            self._sent[number] = _SentFragment(index, offset, offset + size)
+            body = message.body[offset : offset + size]
+            packer.add(epoch.seal(ContentType.HANDSHAKE, header + body, version))
+            offset += size
+            if offset >= end:
+                return
+
+    def acknowledge(self, numbers: Iterable[RecordNumber]) -> bool:
+        """Note what the peer has; records that are none of this flight's are passed over.
+
+        :returns: whether anything was new.
+        """
+        progress = False
+        for number in numbers:
+            fragment = self._sent.pop(number, None)
+            if fragment is None:
+                continue
+            pending = self._pending[fragment.index]
+            rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]
+            if rest != pending:
+                self._pending[fragment.index] = rest
+                progress = True
+        return progress
+
+
+def _without(span: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+    """What is left of a span when ``start`` to ``end`` is taken out."""
+    if span[0] == span[1]:
+        return [] if start <= span[0] <= end else [span]
+    parts = ((span[0], min(span[1], start)), (max(span[0], end), span[1]))
+    return [part for part in parts if part[0] < part[1]]
 
 
 class RetransmissionTimer:

@@ -6,16 +6,15 @@ from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.credentials import X509Credentials, authentication_method
 from mediapeer.dtls.errors import CertificateRejected, DecodeError, NegotiationFailed, PeerMisbehaved
-from mediapeer.dtls.handshake12 import Handshake12, HandshakeLayer, State, signature_schemes_for
+from mediapeer.dtls.handshake import HandshakeLayer, State
+from mediapeer.dtls.handshake12 import Handshake12, signature_schemes_for
 from mediapeer.dtls.key_exchange import generate_key_share
 from mediapeer.dtls.key_schedule import CLIENT_FINISHED_LABEL
 from mediapeer.dtls.messages import (
-    RANDOM_LENGTH,
     Certificate,
     CertificateRequest,
     ClientHello,
     ClientKeyExchange,
-    HelloVerifyRequest,
     ServerHello,
     ServerHelloDone,
     ServerKeyExchange,
@@ -23,18 +22,15 @@ from mediapeer.dtls.messages import (
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
+    HYBRID_GROUPS,
     AlertDescription,
     AuthenticationMethod,
+    CipherSuite,
     ClientCertificateType,
     ExtensionType,
     HandshakeType,
-    NamedGroup,
-    ProtocolVersion,
     SignatureScheme,
 )
-
-MAXIMUM_HELLO_VERIFY_REQUESTS = 2
-"A server may ask for a cookie, and once more if its secret changed meanwhile."
 
 _CERTIFICATE_TYPES = {
     AuthenticationMethod.ECDSA: ClientCertificateType.ECDSA_SIGN,
@@ -43,25 +39,33 @@ _CERTIFICATE_TYPES = {
 
 
 class ClientHandshake12(Handshake12):
-    """A client that offers DTLS 1.2 and nothing else."""
+    """A client whose server has chosen DTLS 1.2.
+
+    :param hello: the ClientHello that the server answers.
+    :param hello_message: the same as it goes into the transcript.
+    """
 
     role = Role.CLIENT
 
-    def __init__(self, configuration: DtlsConfiguration, layer: HandshakeLayer) -> None:
-        super().__init__(configuration, layer, next_message_seq=0)
-        self._client_random = configuration.random_bytes(RANDOM_LENGTH)
-        self._offer = self._extensions_to_offer()
-        self._hello_verify_requests = 0
+    def __init__(
+        self,
+        configuration: DtlsConfiguration,
+        layer: HandshakeLayer,
+        next_message_seq: int,
+        hello: ClientHello,
+        hello_message: bytes,
+    ) -> None:
+        super().__init__(configuration, layer, next_message_seq)
+        self._client_random = hello.random
+        self._hello = hello
+        self._transcript += hello_message
         self._peer_share = b""
         self._certificate_requested = False
         self._credentials: X509Credentials | None = None
         self._schemes: Sequence[SignatureScheme] = ()
         self._state = State.SERVER_HELLO
         self._handlers = {
-            State.SERVER_HELLO: {
-                HandshakeType.SERVER_HELLO: self._on_server_hello,
-                HandshakeType.HELLO_VERIFY_REQUEST: self._on_hello_verify_request,
-            },
+            State.SERVER_HELLO: {HandshakeType.SERVER_HELLO: self._on_server_hello},
             State.SERVER_CERTIFICATE: {HandshakeType.CERTIFICATE: self._on_certificate},
             State.SERVER_KEY_EXCHANGE: {HandshakeType.SERVER_KEY_EXCHANGE: self._on_server_key_exchange},
             State.CERTIFICATE_REQUEST: {
@@ -73,74 +77,17 @@ class ClientHandshake12(Handshake12):
             State.COMPLETE: {},
         }
 
-    def start(self) -> None:
-        """Send the first flight."""
-        self._send_client_hello(b"")
-
-    def _extensions_to_offer(self) -> dict[int, bytes]:
-        configuration = self._configuration
-        offer: dict[int, bytes] = {}
-        if configuration.server_name is not None:
-            offer[ExtensionType.SERVER_NAME] = extensions.serialize_server_name(configuration.server_name)
-        offer[ExtensionType.EXTENDED_MASTER_SECRET] = b""
-        offer[ExtensionType.RENEGOTIATION_INFO] = extensions.RENEGOTIATION_INFO_BODY
-        offer[ExtensionType.SUPPORTED_GROUPS] = extensions.serialize_uint16_list(configuration.groups)
-        offer[ExtensionType.EC_POINT_FORMATS] = extensions.EC_POINT_FORMATS_BODY
-        if configuration.alpn_protocols:
-            offer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
-                configuration.alpn_protocols
-            )
-        offer[ExtensionType.SIGNATURE_ALGORITHMS] = extensions.serialize_uint16_list(
-            configuration.signature_schemes
-        )
-        if configuration.srtp_profiles:
-            offer[ExtensionType.USE_SRTP] = extensions.UseSrtp(configuration.srtp_profiles).serialize()
-        return offer
-
-    def _send_client_hello(self, cookie: bytes) -> None:
-        self._send(
-            ClientHello(
-                ProtocolVersion.DTLS_1_2,
-                self._client_random,
-                self._configuration.cipher_suites,
-                self._offer,
-                cookie,
-            )
-        )
-        self._end_flight()
-
     # The server's first flight
-
-    def _on_hello_verify_request(self, message: ReassembledMessage) -> None:
-        request = HelloVerifyRequest.parse(message.body)
-        if request.server_version not in (ProtocolVersion.DTLS_1_0, ProtocolVersion.DTLS_1_2):
-            raise PeerMisbehaved(
-                f"HelloVerifyRequest has version 0x{request.server_version:04x}",
-                AlertDescription.ILLEGAL_PARAMETER,
-            )
-        self._hello_verify_requests += 1
-        if self._hello_verify_requests > MAXIMUM_HELLO_VERIFY_REQUESTS:
-            raise PeerMisbehaved(
-                "the server asks for a cookie again and again", AlertDescription.UNEXPECTED_MESSAGE
-            )
-        # Neither it nor the ClientHello before it are part of the transcript (RFC 6347 §4.2.1).
-        self._transcript.clear()
-        self._send_client_hello(request.cookie)
 
     def _on_server_hello(self, message: ReassembledMessage) -> None:
         hello = ServerHello.parse(message.body)
-        if hello.server_version != ProtocolVersion.DTLS_1_2:
-            raise NegotiationFailed(
-                f"the server chose version 0x{hello.server_version:04x}", AlertDescription.PROTOCOL_VERSION
-            )
-        self._cipher_suite = next(
-            (suite for suite in self._configuration.cipher_suites if suite == hello.cipher_suite), None
-        )
-        if self._cipher_suite is None:
+        suite = next((s for s in self._hello.cipher_suites if s == hello.cipher_suite), None)
+        if suite is None or CIPHER_SUITE_PARAMETERS[CipherSuite(suite)].version is not self.version:
             raise PeerMisbehaved(
                 f"the server chose cipher suite 0x{hello.cipher_suite:04x}, which was not offered",
                 AlertDescription.ILLEGAL_PARAMETER,
             )
+        self._cipher_suite = CipherSuite(suite)
         self._server_random = hello.random
         self._read_server_extensions(hello.extensions)
         self._note(message)
@@ -148,7 +95,7 @@ class ClientHandshake12(Handshake12):
 
     def _read_server_extensions(self, block: extensions.ExtensionBlock) -> None:
         for kind, body in block.items():
-            if kind not in self._offer:
+            if kind not in self._hello.extensions:
                 raise PeerMisbehaved(
                     f"the server answers extension {kind}, which was not offered",
                     AlertDescription.UNSUPPORTED_EXTENSION,
@@ -164,9 +111,13 @@ class ClientHandshake12(Handshake12):
                 case ExtensionType.EC_POINT_FORMATS:
                     extensions.check_ec_point_formats(body)
                 case ExtensionType.USE_SRTP:
-                    self._read_use_srtp(body)
+                    self._srtp_profile = extensions.read_chosen_srtp_profile(
+                        body, self._configuration.srtp_profiles
+                    )
                 case ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION:
-                    self._read_alpn(body)
+                    self._alpn_protocol = extensions.read_chosen_alpn_protocol(
+                        body, self._configuration.alpn_protocols
+                    )
                 case _:
                     # supported_groups and signature_algorithms, which a server has no business to send.
                     raise PeerMisbehaved(
@@ -178,24 +129,6 @@ class ClientHandshake12(Handshake12):
                 "the server lacks extended_master_secret", AlertDescription.HANDSHAKE_FAILURE
             )
 
-    def _read_use_srtp(self, body: bytes) -> None:
-        answer = extensions.UseSrtp.parse(body)
-        chosen = [p for p in self._configuration.srtp_profiles if p in answer.profiles]
-        if len(answer.profiles) != 1 or not chosen or answer.mki:
-            raise DecodeError(
-                "the server's use_srtp is not one of the profiles offered", AlertDescription.ILLEGAL_PARAMETER
-            )
-        self._srtp_profile = chosen[0]
-
-    def _read_alpn(self, body: bytes) -> None:
-        protocols = extensions.parse_alpn(body)
-        if len(protocols) != 1 or protocols[0] not in self._configuration.alpn_protocols:
-            raise DecodeError(
-                "the server's application protocol is not one of those offered",
-                AlertDescription.ILLEGAL_PARAMETER,
-            )
-        self._alpn_protocol = protocols[0]
-
     def _on_certificate(self, message: ReassembledMessage) -> None:
         chain = Certificate.parse(message.body).chain
         if not chain:
@@ -204,7 +137,7 @@ class ClientHandshake12(Handshake12):
         method = CIPHER_SUITE_PARAMETERS[self._chosen_suite].authentication
         if self._peer_key is None or authentication_method(self._peer_key) is not method:
             raise CertificateRejected(
-                f"the server's key is not of the kind that the cipher suite needs ({method.value})",
+                f"the server's key is not of the kind that {self._chosen_suite.name} needs",
                 AlertDescription.ILLEGAL_PARAMETER,
             )
         self._note(message)
@@ -213,7 +146,8 @@ class ClientHandshake12(Handshake12):
     def _on_server_key_exchange(self, message: ReassembledMessage) -> None:
         exchange = ServerKeyExchange.parse(message.body)
         parameters = exchange.parameters
-        if parameters.named_curve not in self._configuration.groups:
+        group = next((g for g in self._configuration.groups if g == parameters.named_curve), None)
+        if group is None or group in HYBRID_GROUPS:
             raise PeerMisbehaved(
                 f"the server chose group {parameters.named_curve}, which was not offered",
                 AlertDescription.ILLEGAL_PARAMETER,
@@ -223,7 +157,7 @@ class ClientHandshake12(Handshake12):
             exchange.signature,
             self._client_random + self._server_random + parameters.serialize(),
         )
-        self._group = NamedGroup(parameters.named_curve)
+        self._group = group
         self._peer_share = parameters.public
         self._note(message)
         self._state = State.CERTIFICATE_REQUEST

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from mediapeer.dtls import extensions
-from mediapeer.dtls.codec import Reader
 from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
 from mediapeer.dtls.credentials import X509Credentials, authentication_method, sign
 from mediapeer.dtls.errors import CertificateRejected, NegotiationFailed, PeerMisbehaved
-from mediapeer.dtls.handshake12 import Handshake12, HandshakeLayer, State, signature_schemes_for
+from mediapeer.dtls.handshake import HandshakeLayer, State
+from mediapeer.dtls.handshake12 import Handshake12, signature_schemes_for
 from mediapeer.dtls.key_exchange import KeyShare, generate_key_share
 from mediapeer.dtls.key_schedule import SERVER_FINISHED_LABEL
 from mediapeer.dtls.messages import (
@@ -22,9 +22,11 @@ from mediapeer.dtls.messages import (
     ServerHelloDone,
     ServerKeyExchange,
 )
+from mediapeer.dtls.messages13 import DOWNGRADE_SENTINEL
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
+    HYBRID_GROUPS,
     TLS_EMPTY_RENEGOTIATION_INFO_SCSV,
     AlertDescription,
     CipherSuite,
@@ -72,7 +74,6 @@ class ServerHandshake12(Handshake12):
 
     def _on_client_hello(self, message: ReassembledMessage) -> None:
         hello = ClientHello.parse(message.body)
-        _check_version(hello)
         if not hello.offers_null_compression:
             raise PeerMisbehaved("the client insists on compression", AlertDescription.ILLEGAL_PARAMETER)
         self._client_random = hello.random
@@ -81,6 +82,9 @@ class ServerHandshake12(Handshake12):
         self._group = self._choose_group(hello)
         credentials, schemes = self._choose_suite(hello)
         self._server_random = self._configuration.random_bytes(RANDOM_LENGTH)
+        if ProtocolVersion.DTLS_1_3 in self._configuration.versions:
+            # Tells a client that could speak 1.3 as well that somebody between us took that away (RFC 8446 §4.1.3).
+            self._server_random = self._server_random[: -len(DOWNGRADE_SENTINEL)] + DOWNGRADE_SENTINEL
         self._send(ServerHello(ProtocolVersion.DTLS_1_2, self._server_random, self._chosen_suite, answer))
         self._send(Certificate(credentials.chain))
         self._send(self._server_key_exchange(credentials, schemes[0]))
@@ -119,32 +123,17 @@ class ServerHandshake12(Handshake12):
             extensions.check_ec_point_formats(body)
             answer[ExtensionType.EC_POINT_FORMATS] = extensions.EC_POINT_FORMATS_BODY
         if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
-            self._choose_srtp_profile(extensions.UseSrtp.parse(body), answer)
-        if (body := offer.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)) is not None:
-            self._choose_alpn_protocol(extensions.parse_alpn(body), answer)
-        return answer
-
-    def _choose_srtp_profile(self, offered: extensions.UseSrtp, answer: dict[int, bytes]) -> None:
-        for profile in self._configuration.srtp_profiles:
-            if profile in offered.profiles:
-                self._srtp_profile = profile
+            self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
+            if self._srtp_profile is not None:
                 # No MKI of ours: an offered one is declined by leaving it out (RFC 5764 §4.1.3).
-                answer[ExtensionType.USE_SRTP] = extensions.UseSrtp((profile,)).serialize()
-                return
-
-    def _choose_alpn_protocol(self, offered: Sequence[bytes], answer: dict[int, bytes]) -> None:
-        if not self._configuration.alpn_protocols:
-            return
-        for protocol in self._configuration.alpn_protocols:
-            if protocol in offered:
-                self._alpn_protocol = protocol
+                answer[ExtensionType.USE_SRTP] = extensions.UseSrtp((self._srtp_profile,)).serialize()
+        if (body := offer.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)) is not None:
+            self._alpn_protocol = self._choose_alpn_protocol(extensions.parse_alpn(body))
+            if self._alpn_protocol is not None:
                 answer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
-                    (protocol,)
+                    (self._alpn_protocol,)
                 )
-                return
-        raise NegotiationFailed(
-            "the client offers none of our application protocols", AlertDescription.NO_APPLICATION_PROTOCOL
-        )
+        return answer
 
     def _choose_group(self, hello: ClientHello) -> NamedGroup:
         body = hello.extensions.get(ExtensionType.SUPPORTED_GROUPS)
@@ -154,7 +143,7 @@ class ServerHandshake12(Handshake12):
         else:
             offered = extensions.parse_uint16_list(body)
         for group in self._configuration.groups:
-            if group in offered:
+            if group in offered and group not in HYBRID_GROUPS:
                 return group
         raise NegotiationFailed("the client offers none of our groups", AlertDescription.HANDSHAKE_FAILURE)
 
@@ -169,9 +158,9 @@ class ServerHandshake12(Handshake12):
             if schemes and _takes_curve(hello, credentials):
                 candidates.append((credentials, schemes))
         for suite in self._configuration.cipher_suites:
-            if suite not in hello.cipher_suites:
-                continue
             method = CIPHER_SUITE_PARAMETERS[suite].authentication
+            if suite not in hello.cipher_suites or method is None:
+                continue
             for credentials, schemes in candidates:
                 if authentication_method(credentials.private_key) is method:
                     self._cipher_suite = CipherSuite(suite)
@@ -220,22 +209,6 @@ class ServerHandshake12(Handshake12):
         self._send_finished(SERVER_FINISHED_LABEL, secrets)
         self._end_flight(answered=False)
         self._complete(secrets)
-
-
-def _check_version(hello: ClientHello) -> None:
-    """Make sure that the client takes DTLS 1.2 (RFC 6347 §4.2.1; RFC 8446 §4.2.1 for supported_versions).
-
-    Versions of DTLS count downwards on the wire, so a newer one is a smaller number.
-    """
-    body = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
-    if body is not None:
-        reader = Reader(body)
-        takes_it = ProtocolVersion.DTLS_1_2 in reader.uint16_list(1)
-        reader.end()
-    else:
-        takes_it = hello.client_version >> 8 == 0xFE and hello.client_version <= ProtocolVersion.DTLS_1_2
-    if not takes_it:
-        raise NegotiationFailed("the client does not offer DTLS 1.2", AlertDescription.PROTOCOL_VERSION)
 
 
 def _takes_curve(hello: ClientHello, credentials: X509Credentials) -> bool:

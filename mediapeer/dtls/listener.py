@@ -10,7 +10,7 @@ from mediapeer.dtls.cookies import CookieFactory
 from mediapeer.dtls.errors import ConfigurationError, DecodeError
 from mediapeer.dtls.messages import RANDOM_LENGTH, HelloVerifyRequest
 from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse_fragments
-from mediapeer.dtls.record import serialize_record, split_datagram
+from mediapeer.dtls.record import Record, serialize_record, split_datagram
 from mediapeer.dtls.registry import ContentType, HandshakeType, ProtocolVersion
 
 MINIMUM_SECRET_LENGTH = 32
@@ -51,17 +51,21 @@ class StatelessListener:
             back, when it is a ClientHello without one; ``None`` when it is neither.
         """
         records, _ = split_datagram(data)
-        if not records or records[0].epoch or records[0].content_type != ContentType.HANDSHAKE:
+        record = records[0] if records else None
+        if not isinstance(record, Record) or record.epoch or record.content_type != ContentType.HANDSHAKE:
             return None
-        record = records[0]
         try:
             fragment = parse_fragments(record.fragment)[0]
             client_random, cookie = _beginning_of_client_hello(fragment)
         except DecodeError:
             return None
         if self._cookies.check(cookie, address, client_random, now):
-            connection = DtlsConnection._after_cookie(
-                self._configuration, now, fragment.message_seq, record.sequence_number
+            connection = DtlsConnection(
+                self._configuration,
+                Role.SERVER,
+                now,
+                _first_message_seq=fragment.message_seq,
+                _first_sequence_number=record.sequence_number,
             )
             connection.receive_datagram(data, now)
             return connection

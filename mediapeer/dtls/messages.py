@@ -5,7 +5,7 @@ Code points stay integers where the peer may send ones that the engine does not 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from mediapeer.dtls.codec import Reader, uint16_list, vector
@@ -87,6 +87,14 @@ class ClientHello:
                 serialize_block(self.extensions),
             )
         )
+
+    def with_cookie(self, cookie: bytes) -> "ClientHello":
+        """The same with the cookie of a HelloVerifyRequest."""
+        return replace(self, cookie=cookie)
+
+    def with_extensions(self, extensions: Mapping[int, bytes]) -> "ClientHello":
+        """The same with other extensions, after a HelloRetryRequest."""
+        return replace(self, extensions=extensions)
 
     @property
     def offers_null_compression(self) -> bool:

@@ -13,6 +13,7 @@ class ProtocolVersion(enum.IntEnum):
 
     DTLS_1_0 = 0xFEFF
     DTLS_1_2 = 0xFEFD
+    DTLS_1_3 = 0xFEFC
 
     @property
     def label(self) -> str:
@@ -21,22 +22,24 @@ class ProtocolVersion(enum.IntEnum):
 
 
 class ContentType(enum.IntEnum):
-    """``ContentType`` of a record (RFC 5246 §6.2.1)."""
+    """``ContentType`` of a record (RFC 5246 §6.2.1, RFC 9147 §4)."""
 
     CHANGE_CIPHER_SPEC = 20
     ALERT = 21
     HANDSHAKE = 22
     APPLICATION_DATA = 23
+    ACK = 26
 
 
 class HandshakeType(enum.IntEnum):
-    """``HandshakeType`` (RFC 5246 §7.4, RFC 6347 §4.3.2)."""
+    """``HandshakeType`` (RFC 5246 §7.4, RFC 6347 §4.3.2, RFC 9147 §5.2)."""
 
     HELLO_REQUEST = 0
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
     HELLO_VERIFY_REQUEST = 3
     NEW_SESSION_TICKET = 4
+    ENCRYPTED_EXTENSIONS = 8
     CERTIFICATE = 11
     SERVER_KEY_EXCHANGE = 12
     CERTIFICATE_REQUEST = 13
@@ -44,6 +47,8 @@ class HandshakeType(enum.IntEnum):
     CERTIFICATE_VERIFY = 15
     CLIENT_KEY_EXCHANGE = 16
     FINISHED = 20
+    KEY_UPDATE = 24
+    MESSAGE_HASH = 254
 
 
 class AlertLevel(enum.IntEnum):
@@ -98,12 +103,19 @@ class ExtensionType(enum.IntEnum):
     APPLICATION_LAYER_PROTOCOL_NEGOTIATION = 16
     EXTENDED_MASTER_SECRET = 23
     SUPPORTED_VERSIONS = 43
+    COOKIE = 44
+    KEY_SHARE = 51
     RENEGOTIATION_INFO = 0xFF01
 
 
 class CipherSuite(enum.IntEnum):
-    """``CipherSuite`` values of DTLS 1.2 that this engine can run (RFC 5289 §3.2, RFC 7905 §2)."""
+    """``CipherSuite`` values that this engine can run (RFC 8446 §B.4, RFC 5289 §3.2, RFC 7905 §2)."""
 
+    TLS_AES_128_GCM_SHA256 = 0x1301
+    TLS_AES_256_GCM_SHA384 = 0x1302
+    TLS_CHACHA20_POLY1305_SHA256 = 0x1303
+    TLS_AES_128_CCM_SHA256 = 0x1304
+    TLS_AES_128_CCM_8_SHA256 = 0x1305
     TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 = 0xC02B
     TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 = 0xC02C
     TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 = 0xC02F
@@ -122,6 +134,8 @@ class AeadAlgorithm(enum.Enum):
 
     AES_128_GCM = "AES-128-GCM"
     AES_256_GCM = "AES-256-GCM"
+    AES_128_CCM = "AES-128-CCM"
+    AES_128_CCM_8 = "AES-128-CCM-8"
     CHACHA20_POLY1305 = "ChaCha20-Poly1305"
 
 
@@ -140,12 +154,17 @@ class CipherSuiteParameters:
     "The algorithm that protects records."
     hash_name: str
     "The hash of the PRF and of the transcript, as :mod:`hashlib` names it."
-    authentication: AuthenticationMethod
-    "The kind of key the server authenticates with."
+    authentication: AuthenticationMethod | None
+    "The kind of key the server authenticates with, or ``None`` in DTLS 1.3, where any suite goes with any key."
     key_length: int
     "Length of an AEAD key in bytes."
     fixed_iv_length: int
-    "Length of the implicit part of the nonce that the key block supplies, in bytes."
+    "Length of the implicit part of the nonce, in bytes."
+
+    @property
+    def version(self) -> ProtocolVersion:
+        """The one version that the suite belongs to."""
+        return ProtocolVersion.DTLS_1_3 if self.authentication is None else ProtocolVersion.DTLS_1_2
 
 
 _ECDSA, _RSA = AuthenticationMethod.ECDSA, AuthenticationMethod.RSA
@@ -153,6 +172,15 @@ _GCM_128, _GCM_256 = AeadAlgorithm.AES_128_GCM, AeadAlgorithm.AES_256_GCM
 _CHACHA = AeadAlgorithm.CHACHA20_POLY1305
 
 CIPHER_SUITE_PARAMETERS: dict[CipherSuite, CipherSuiteParameters] = {
+    CipherSuite.TLS_AES_128_GCM_SHA256: CipherSuiteParameters(_GCM_128, "sha256", None, 16, 12),
+    CipherSuite.TLS_AES_256_GCM_SHA384: CipherSuiteParameters(_GCM_256, "sha384", None, 32, 12),
+    CipherSuite.TLS_CHACHA20_POLY1305_SHA256: CipherSuiteParameters(_CHACHA, "sha256", None, 32, 12),
+    CipherSuite.TLS_AES_128_CCM_SHA256: CipherSuiteParameters(
+        AeadAlgorithm.AES_128_CCM, "sha256", None, 16, 12
+    ),
+    CipherSuite.TLS_AES_128_CCM_8_SHA256: CipherSuiteParameters(
+        AeadAlgorithm.AES_128_CCM_8, "sha256", None, 16, 12
+    ),
     CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: CipherSuiteParameters(
         _GCM_128, "sha256", _ECDSA, 16, 4
     ),
@@ -171,12 +199,14 @@ CIPHER_SUITE_PARAMETERS: dict[CipherSuite, CipherSuiteParameters] = {
 
 
 class NamedGroup(enum.IntEnum):
-    """``NamedGroup`` (RFC 8446 §4.2.7): the groups of the key exchange."""
+    """``NamedGroup`` (RFC 8446 §4.2.7, draft-ietf-tls-ecdhe-mlkem): the groups of the key exchange."""
 
     SECP256R1 = 23
     SECP384R1 = 24
     SECP521R1 = 25
     X25519 = 29
+    SECP256R1MLKEM768 = 0x11EB
+    X25519MLKEM768 = 0x11EC
 
     @property
     def label(self) -> str:
@@ -189,7 +219,12 @@ _GROUP_LABELS = {
     NamedGroup.SECP384R1: "P-384",
     NamedGroup.SECP521R1: "P-521",
     NamedGroup.X25519: "X25519",
+    NamedGroup.SECP256R1MLKEM768: "SecP256r1MLKEM768",
+    NamedGroup.X25519MLKEM768: "X25519MLKEM768",
 }
+
+#: Groups that only DTLS 1.3 has (draft-ietf-tls-ecdhe-mlkem).
+HYBRID_GROUPS = frozenset({NamedGroup.SECP256R1MLKEM768, NamedGroup.X25519MLKEM768})
 
 
 class SignatureScheme(enum.IntEnum):

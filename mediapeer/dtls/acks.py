@@ -1,0 +1,53 @@
+"""What of the peer's handshake is here, and when to tell it so (RFC 9147 §7)."""
+
+from collections import deque
+
+from mediapeer.dtls.messages13 import RecordNumber, serialize_ack
+
+MAXIMUM_RECORD_NUMBERS = 32
+"How many records one ACK names: the newest. What it leaves out is sent again, which does no harm."
+
+
+class AckSchedule:
+    """Collects the numbers of handshake records, and says when an ACK is due.
+
+    Receiving our next flight tells the peer that its own has come. An ACK is for when that takes too long, when
+    something is missing, and when there is no next flight. Times are those of the caller's clock, in seconds.
+
+    :param delay: how long to wait for the rest of a flight, in seconds.
+    """
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._numbers: deque[RecordNumber] = deque(maxlen=MAXIMUM_RECORD_NUMBERS)
+        self.deadline: float | None = None
+        "When an ACK is due; ``None`` while none is."
+
+    def note(self, number: RecordNumber, now: float) -> None:
+        """A handshake record has come, and may be part of a flight that is not complete."""
+        if number not in self._numbers:
+            self._numbers.append(number)
+        self.expect_more(now)
+
+    def expect_more(self, now: float) -> None:
+        """More of the flight has to come; if it does not in a short while, the peer is told what has."""
+        if self.deadline is None:
+            self.deadline = now + self._delay
+
+    def hurry(self, now: float) -> None:
+        """The peer needs to know at once, for it would wait in vain: something was lost, or is done."""
+        self.deadline = now
+
+    def forget(self) -> None:
+        """The flight is answered: our own next one says more than an ACK."""
+        self._numbers.clear()
+        self.deadline = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether to send an ACK."""
+        return self.deadline is not None and now >= self.deadline
+
+    def take(self) -> bytes:
+        """The body of the ACK that is due. The numbers stay, for an ACK may be lost."""
+        self.deadline = None
+        return serialize_ack(tuple(sorted(self._numbers)))

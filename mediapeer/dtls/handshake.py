@@ -1,0 +1,213 @@
+"""What all handshakes have in common: client and server, DTLS 1.2 and 1.3, and the hellos before that is settled."""
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mediapeer.dtls.configuration import DtlsConfiguration, Role
+from mediapeer.dtls.credentials import PublicKey, public_key_of
+from mediapeer.dtls.epochs import ReadEpoch12, ReadEpoch13, WriteEpoch
+from mediapeer.dtls.errors import DtlsError, NegotiationFailed, PeerMisbehaved
+from mediapeer.dtls.flights import OutgoingHandshakeMessage, OutgoingMessage
+from mediapeer.dtls.key_update import ApplicationTraffic
+from mediapeer.dtls.messages import HandshakeMessage
+from mediapeer.dtls.reassembly import ReassembledMessage
+from mediapeer.dtls.registry import (
+    AlertDescription,
+    CipherSuite,
+    HandshakeType,
+    NamedGroup,
+    ProtocolVersion,
+    SrtpProtectionProfile,
+)
+
+
+class State(enum.Enum):
+    """What the handshake waits for, in words that an error message can use."""
+
+    SERVER_HELLO = "ServerHello"
+    ENCRYPTED_EXTENSIONS = "EncryptedExtensions"
+    CERTIFICATE_OR_REQUEST = "CertificateRequest or Certificate"
+    SERVER_CERTIFICATE = "the server's Certificate"
+    SERVER_KEY_EXCHANGE = "ServerKeyExchange"
+    CERTIFICATE_REQUEST = "CertificateRequest or ServerHelloDone"
+    SERVER_HELLO_DONE = "ServerHelloDone"
+    CLIENT_HELLO = "ClientHello"
+    CLIENT_CERTIFICATE = "the client's Certificate"
+    CLIENT_KEY_EXCHANGE = "ClientKeyExchange"
+    CERTIFICATE_VERIFY = "CertificateVerify"
+    FINISHED = "Finished"
+    COMPLETE = "nothing more"
+
+
+class Exporter(Protocol):
+    """Derives secrets for other protocols; each version has its own."""
+
+    def export(self, label: bytes, context: bytes | None, length: int) -> bytes:
+        """Keying material of ``length`` bytes."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HandshakeResult:
+    """What a completed handshake leaves behind."""
+
+    version: ProtocolVersion
+    cipher_suite: CipherSuite
+    group: NamedGroup
+    srtp_profile: SrtpProtectionProfile | None
+    alpn_protocol: bytes | None
+    server_name: str | None
+    peer_chain: tuple[bytes, ...]
+    exporter: Exporter | None
+    next_message_seq: int
+    "The number of our next handshake message, if there is one after the handshake."
+    traffic: ApplicationTraffic | None
+    "What KeyUpdate needs; only DTLS 1.3 has it."
+
+    def without_secrets(self) -> "HandshakeResult":
+        """What may be kept when the association is over."""
+        return replace(self, exporter=None, traffic=None)
+
+
+class HandshakeLayer(Protocol):
+    """What a handshake needs of the connection that it belongs to."""
+
+    counters: Counter[str]
+
+    def send_flight(self, messages: Sequence[OutgoingMessage], *, answered: bool) -> None:
+        """Send a flight. It is sent again on a timer if it is to be ``answered``, on demand if it is the last."""
+
+    def forget_flight(self) -> None:
+        """Stop sending the latest flight: the peer answered it."""
+
+    def install_reader(self, epoch: ReadEpoch12 | ReadEpoch13) -> None:
+        """Open the peer's records of this epoch from now on."""
+
+    def install_writer(self, epoch: WriteEpoch) -> None:
+        """Make an epoch of ours known, for flights to be sent in."""
+
+    def switch_writer(self, number: int) -> None:
+        """Write alerts and data in this epoch from now on."""
+
+    def continue_with(self, handshake: "Handshake") -> None:
+        """The version is chosen: hand further messages to ``handshake``."""
+
+    def handshake_completed(self, result: HandshakeResult) -> None:
+        """The peer is authenticated, and its Finished is verified."""
+
+
+Handler = Callable[[ReassembledMessage], None]
+
+
+class Handshake:
+    """One side of a handshake, or of its beginning. Messages come in by :meth:`receive`, in order.
+
+    :param next_message_seq: the number of the first message that it sends.
+    """
+
+    role: Role
+    version: ProtocolVersion | None = None
+    "The version that this handshake is of; ``None`` before one is chosen."
+
+    def __init__(
+        self, configuration: DtlsConfiguration, layer: HandshakeLayer, next_message_seq: int
+    ) -> None:
+        self._configuration = configuration
+        self._layer = layer
+        self._next_message_seq = next_message_seq
+        self._flight: list[OutgoingMessage] = []
+        self._cipher_suite: CipherSuite | None = None
+        self._group: NamedGroup | None = None
+        self._srtp_profile: SrtpProtectionProfile | None = None
+        self._alpn_protocol: bytes | None = None
+        self._server_name = configuration.server_name
+        self._peer_chain: tuple[bytes, ...] = ()
+        self._peer_key: PublicKey | None = None
+        self._state = State.COMPLETE
+        self._handlers: Mapping[State, Mapping[HandshakeType, Handler]] = {}
+
+    @property
+    def read_epoch(self) -> int:
+        """The epoch in which the next message has to come."""
+        raise NotImplementedError
+
+    def receive(self, message: ReassembledMessage) -> None:
+        """Take the peer's next message.
+
+        :raises DtlsError: when the handshake cannot go on; the error names the alert.
+        """
+        for handshake_type, handler in self._handlers[self._state].items():
+            if message.handshake_type == handshake_type:
+                handler(message)
+                return
+        raise PeerMisbehaved(
+            f"the peer sent handshake message {message.handshake_type} where {self._state.value} is due",
+            AlertDescription.UNEXPECTED_MESSAGE,
+        )
+
+    def _send(self, message: HandshakeMessage, epoch: int = 0) -> None:
+        outgoing = OutgoingHandshakeMessage(
+            epoch, message.handshake_type, self._next_message_seq, message.serialize()
+        )
+        self._next_message_seq += 1
+        self._note_sent(outgoing)
+        self._flight.append(outgoing)
+
+    def _note_sent(self, message: OutgoingHandshakeMessage) -> None:
+        """Add a message of ours to the transcript."""
+        raise NotImplementedError
+
+    def _end_flight(self, *, answered: bool = True) -> None:
+        self._layer.send_flight(self._flight, answered=answered)
+        self._flight = []
+
+    def _verify_peer(self, chain: tuple[bytes, ...]) -> None:
+        """Judge the peer's certificates. Runs before our Finished is made, in both roles and versions."""
+        try:
+            self._configuration.verifier.verify_peer(chain)
+        except DtlsError:
+            raise
+        except Exception as error:
+            raise DtlsError(
+                f"the verifier failed: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
+            ) from error
+        if chain:
+            # Not before the verifier has spoken: a certificate that nobody expects is not even parsed here.
+            self._peer_key = public_key_of(
+                chain[0], allow_secp224r1=self._configuration.allow_secp224r1_certificates
+            )
+        self._peer_chain = chain
+
+    # What a server chooses in both versions (a client's list is in `offered`)
+
+    def _choose_srtp_profile(self, offered: Sequence[int]) -> SrtpProtectionProfile | None:
+        for profile in self._configuration.srtp_profiles:
+            if profile in offered:
+                return profile
+        return None
+
+    def _choose_alpn_protocol(self, offered: Sequence[bytes]) -> bytes | None:
+        if not self._configuration.alpn_protocols:
+            return None
+        for protocol in self._configuration.alpn_protocols:
+            if protocol in offered:
+                return protocol
+        raise NegotiationFailed(
+            "the client offers none of our application protocols", AlertDescription.NO_APPLICATION_PROTOCOL
+        )
+
+    # What was chosen; asking too early is our own mistake
+
+    @property
+    def _chosen_suite(self) -> CipherSuite:
+        if self._cipher_suite is None:
+            raise DtlsError("no cipher suite is chosen yet", AlertDescription.INTERNAL_ERROR)
+        return self._cipher_suite
+
+    @property
+    def _chosen_group(self) -> NamedGroup:
+        if self._group is None:
+            raise DtlsError("no group is chosen yet", AlertDescription.INTERNAL_ERROR)
+        return self._group

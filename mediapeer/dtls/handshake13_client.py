@@ -1,0 +1,178 @@
+"""The client's side of the DTLS 1.3 handshake, from the ServerHello on."""
+
+from collections.abc import Mapping
+
+from mediapeer.dtls import extensions
+from mediapeer.dtls.configuration import DtlsConfiguration, Role
+from mediapeer.dtls.credentials import X509Credentials
+from mediapeer.dtls.errors import DecodeError, PeerMisbehaved
+from mediapeer.dtls.handshake import HandshakeLayer, State
+from mediapeer.dtls.handshake13 import Handshake13
+from mediapeer.dtls.key_exchange import KeyShare
+from mediapeer.dtls.messages import ClientHello, ServerHello
+from mediapeer.dtls.messages13 import CertificateRequest13, EncryptedExtensions
+from mediapeer.dtls.reassembly import ReassembledMessage
+from mediapeer.dtls.registry import (
+    CIPHER_SUITE_PARAMETERS,
+    AlertDescription,
+    CipherSuite,
+    ExtensionType,
+    HandshakeType,
+    NamedGroup,
+    ProtocolVersion,
+    SignatureScheme,
+)
+from mediapeer.dtls.transcript13 import Transcript
+
+
+class ClientHandshake13(Handshake13):
+    """A client whose server has taken up DTLS 1.3.
+
+    :param hello: the ClientHello that the server answers.
+    :param key_shares: the shares in it.
+    :param transcript: everything up to that ClientHello.
+    :param retry_suite: what a HelloRetryRequest has settled on, if there was one.
+    """
+
+    role = Role.CLIENT
+
+    def __init__(
+        self,
+        configuration: DtlsConfiguration,
+        layer: HandshakeLayer,
+        next_message_seq: int,
+        hello: ClientHello,
+        key_shares: Mapping[NamedGroup, KeyShare],
+        transcript: Transcript,
+        retry_suite: CipherSuite | None,
+    ) -> None:
+        super().__init__(configuration, layer, next_message_seq, transcript)
+        self._hello = hello
+        self._client_random = hello.random
+        self._key_shares = key_shares
+        self._retry_suite = retry_suite
+        self._certificate_requested = False
+        self._credentials: X509Credentials | None = None
+        self._scheme: SignatureScheme | None = None
+        self._state = State.SERVER_HELLO
+        self._handlers = {
+            State.SERVER_HELLO: {HandshakeType.SERVER_HELLO: self._on_server_hello},
+            State.ENCRYPTED_EXTENSIONS: {HandshakeType.ENCRYPTED_EXTENSIONS: self._on_encrypted_extensions},
+            State.CERTIFICATE_OR_REQUEST: {
+                HandshakeType.CERTIFICATE_REQUEST: self._on_certificate_request,
+                HandshakeType.CERTIFICATE: self._on_certificate,
+            },
+            State.SERVER_CERTIFICATE: {HandshakeType.CERTIFICATE: self._on_certificate},
+            State.CERTIFICATE_VERIFY: {HandshakeType.CERTIFICATE_VERIFY: self._on_certificate_verify},
+            State.FINISHED: {HandshakeType.FINISHED: self._on_finished},
+            State.COMPLETE: {},
+        }
+
+    def _on_server_hello(self, message: ReassembledMessage) -> None:
+        hello = ServerHello.parse(message.body)
+        suite = next((s for s in self._hello.cipher_suites if s == hello.cipher_suite), None)
+        if (
+            suite is None
+            or CIPHER_SUITE_PARAMETERS[CipherSuite(suite)].version is not ProtocolVersion.DTLS_1_3
+            or (self._retry_suite is not None and suite != self._retry_suite)
+        ):
+            raise PeerMisbehaved(
+                f"the server chose cipher suite 0x{hello.cipher_suite:04x}, which was not offered",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
+        if hello.session_id:
+            raise PeerMisbehaved(
+                "the server echoes a session ID that was not sent", AlertDescription.ILLEGAL_PARAMETER
+            )
+        if any(
+            kind not in (ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE)
+            for kind in hello.extensions
+        ):
+            raise PeerMisbehaved(
+                "an extension has no place in a ServerHello of DTLS 1.3",
+                AlertDescription.UNSUPPORTED_EXTENSION,
+            )
+        body = hello.extensions.get(ExtensionType.KEY_SHARE)
+        if body is None:
+            raise PeerMisbehaved("the server sent no key share", AlertDescription.MISSING_EXTENSION)
+        group, public = extensions.parse_server_share(body)
+        share = next((s for g, s in self._key_shares.items() if g == group), None)
+        if share is None:
+            raise PeerMisbehaved(
+                f"the server answers a key share of group {group}, which was not sent",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
+        self._group = share.group
+        self._choose(CipherSuite(suite))
+        self._note(message)
+        self._enter_handshake(share.exchange(public))
+        self._state = State.ENCRYPTED_EXTENSIONS
+
+    def _on_encrypted_extensions(self, message: ReassembledMessage) -> None:
+        for kind, body in EncryptedExtensions.parse(message.body).extensions.items():
+            if kind not in self._hello.extensions:
+                raise PeerMisbehaved(
+                    f"the server answers extension {kind}, which was not offered",
+                    AlertDescription.UNSUPPORTED_EXTENSION,
+                )
+            match kind:
+                case ExtensionType.USE_SRTP:
+                    self._srtp_profile = extensions.read_chosen_srtp_profile(
+                        body, self._configuration.srtp_profiles
+                    )
+                case ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION:
+                    self._alpn_protocol = extensions.read_chosen_alpn_protocol(
+                        body, self._configuration.alpn_protocols
+                    )
+                case ExtensionType.SERVER_NAME:
+                    extensions.check_empty(body, ExtensionType.SERVER_NAME)
+                case ExtensionType.SUPPORTED_GROUPS:
+                    extensions.parse_uint16_list(body)  # for later connections; we keep none
+                case _:
+                    raise PeerMisbehaved(
+                        f"extension {kind} has no place in EncryptedExtensions",
+                        AlertDescription.ILLEGAL_PARAMETER,
+                    )
+        self._note(message)
+        self._state = State.CERTIFICATE_OR_REQUEST
+
+    def _on_certificate_request(self, message: ReassembledMessage) -> None:
+        request = CertificateRequest13.parse(message.body)
+        if request.request_context:
+            raise PeerMisbehaved(
+                "a request inside the handshake has no context", AlertDescription.ILLEGAL_PARAMETER
+            )
+        body = request.extensions.get(ExtensionType.SIGNATURE_ALGORITHMS)
+        if body is None:
+            raise PeerMisbehaved(
+                "CertificateRequest lacks signature_algorithms", AlertDescription.MISSING_EXTENSION
+            )
+        self._credentials, self._scheme = self._credentials_for(extensions.parse_uint16_list(body))
+        self._certificate_requested = True
+        self._note(message)
+        self._state = State.SERVER_CERTIFICATE
+
+    def _on_certificate(self, message: ReassembledMessage) -> None:
+        chain = self._receive_certificate(message).chain
+        if not chain:
+            raise DecodeError("the server's Certificate is empty")
+        self._verify_peer(chain)
+        self._note(message)
+        self._state = State.CERTIFICATE_VERIFY
+
+    def _on_certificate_verify(self, message: ReassembledMessage) -> None:
+        self._receive_certificate_verify(message)
+        self._state = State.FINISHED
+
+    def _on_finished(self, message: ReassembledMessage) -> None:
+        self._receive_finished(message, self._server_handshake_secret)
+        traffic = self._enter_application()
+        if self._certificate_requested:
+            self._send_certificate(self._credentials, self._scheme)
+        self._send_finished(self._client_handshake_secret)
+        self._end_flight()
+        self._layer.install_writer(traffic.writer())
+        self._layer.switch_writer(traffic.write_epoch)
+        self._layer.install_reader(traffic.reader(self._layer.counters))
+        self._state = State.COMPLETE
+        self._layer.handshake_completed(self._result(traffic))

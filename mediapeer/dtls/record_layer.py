@@ -1,0 +1,123 @@
+"""The record layer of one association: which epochs there are, which one opens a record, which one seals."""
+
+from collections import Counter
+
+from mediapeer.dtls.epochs import OpenedRecord, ReadEpoch12, ReadEpoch13, WriteEpoch, WriteEpoch12
+from mediapeer.dtls.record import UNIFIED_HEADER_EPOCH_MASK, Record, UnifiedRecord
+
+MAXIMUM_HELD_RECORDS = 16
+"How many records without keys yet are kept for later (RFC 6347 §4.1, RFC 9147 §4.2.1)."
+MAXIMUM_HELD_BYTES = 32_768
+OLD_EPOCH_LIFETIME = 240.0
+"How long the keys of an epoch that has passed still open late records, in seconds (RFC 9147 §4.2.1)."
+INITIAL_EPOCH = 0
+
+
+class RecordLayer:
+    """The epochs of both directions.
+
+    :param counters: where it is counted what is dropped, by reason.
+    :param first_sequence_number: the number of our first unprotected record.
+    """
+
+    def __init__(self, counters: Counter[str], first_sequence_number: int) -> None:
+        self._counters = counters
+        self._plain: dict[int, ReadEpoch12] = {INITIAL_EPOCH: ReadEpoch12(INITIAL_EPOCH, None, counters)}
+        self._unified: dict[int, ReadEpoch13] = {}  # by the two bits that a record shows of its epoch
+        self._expiries: list[tuple[float, int]] = []
+        self._held: list[Record | UnifiedRecord] = []
+        self._held_bytes = 0
+        self.writers: dict[int, WriteEpoch] = {
+            INITIAL_EPOCH: WriteEpoch12(INITIAL_EPOCH, None, first_sequence_number)
+        }
+        "The epochs that we can write in; flights are sent again in the epoch that they were first sent in."
+        self.writer = self.writers[INITIAL_EPOCH]
+        "The epoch for alerts and data."
+
+    def open(self, record: Record | UnifiedRecord, *, hold: bool) -> tuple[int, OpenedRecord] | None:
+        """The epoch and contents of a record, or ``None`` when there is nothing to be had of it (yet).
+
+        :param hold: whether to keep it for later when its keys are not known yet.
+        :raises DtlsError: when too many forgeries have come.
+        """
+        if isinstance(record, UnifiedRecord):
+            unified = self._unified.get(record.header[0] & UNIFIED_HEADER_EPOCH_MASK)
+            if unified is not None:
+                opened = unified.open(record)
+                return None if opened is None else (unified.number, opened)
+        else:
+            plain = self._plain.get(record.epoch_and_sequence_number >> 48)
+            if plain is not None:
+                opened = plain.open(record)
+                return None if opened is None else (plain.number, opened)
+        if hold:
+            self._hold(record)
+        else:
+            self._counters["records_of_other_epochs"] += 1
+        return None
+
+    def _hold(self, record: Record | UnifiedRecord) -> None:
+        size = len(record.fragment)
+        if len(self._held) < MAXIMUM_HELD_RECORDS and self._held_bytes + size <= MAXIMUM_HELD_BYTES:
+            self._held.append(record)
+            self._held_bytes += size
+        else:
+            self._counters["records_of_other_epochs"] += 1
+
+    def take_held(self) -> list[Record | UnifiedRecord]:
+        """The records that were kept, whether their keys have come or not; they are forgotten here."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether there are records to be taken."""
+        return bool(self._held)
+
+    @property
+    def is_holding_unified(self) -> bool:
+        """Whether one of them is of DTLS 1.3."""
+        return any(isinstance(record, UnifiedRecord) for record in self._held)
+
+    def install_reader(self, epoch: ReadEpoch12 | ReadEpoch13) -> None:
+        """Open records of ``epoch`` from now on. It takes the place of the one whose bits look the same."""
+        if isinstance(epoch, ReadEpoch13):
+            self._unified[epoch.number & UNIFIED_HEADER_EPOCH_MASK] = epoch
+        else:
+            self._plain[epoch.number] = epoch
+
+    def retire_reader(self, number: int, now: float) -> None:
+        """Let go of an epoch's keys, a while from now."""
+        self._expiries.append((now + OLD_EPOCH_LIFETIME, number))
+
+    def drop_reader(self, number: int) -> None:
+        """Let go of an epoch's keys at once."""
+        self._plain.pop(number, None)
+        bits = number & UNIFIED_HEADER_EPOCH_MASK
+        if bits in self._unified and self._unified[bits].number == number:
+            del self._unified[bits]
+
+    def expire(self, now: float) -> None:
+        """Let go of what was retired long enough ago."""
+        while self._expiries and self._expiries[0][0] <= now:
+            self.drop_reader(self._expiries.pop(0)[1])
+
+    def install_writer(self, epoch: WriteEpoch) -> None:
+        """Make an epoch known; see :meth:`switch_writer`."""
+        self.writers[epoch.number] = epoch
+
+    def switch_writer(self, number: int) -> None:
+        """Write alerts and data in this epoch from now on."""
+        self.writer = self.writers[number]
+
+    def drop_writer(self, number: int) -> None:
+        """Forget an epoch that nothing is sent in any more."""
+        self.writers.pop(number, None)
+
+    def close(self) -> None:
+        """Drop all keys but the one that an alert may have to be repeated with."""
+        self._plain.clear()
+        self._unified.clear()
+        self._expiries.clear()
+        self.take_held()
+        self.writers = {self.writer.number: self.writer}
