@@ -123,23 +123,14 @@ class DtlsConfiguration:
         self._check(bool(self.cipher_suites), "no cipher suite is given")
         self._check(bool(self.groups), "no group is given")
         self._check(bool(self.signature_schemes), "no signature scheme is given")
+        self._check(self.minimum_version <= ProtocolVersion.DTLS_1_2, "DTLS 1.0 is not spoken (RFC 8996)")
         self._check(
-            bool(self.versions), "the newest version is older than the oldest, or is DTLS 1.0 (RFC 8996)"
-        )
-        self._check(
-            all(
-                any(CIPHER_SUITE_PARAMETERS[suite].version is version for suite in self.cipher_suites)
-                for version in self.versions
-            ),
-            "each version needs a cipher suite of its own",
+            bool(self.versions),
+            "no version is left: one between minimum and maximum, with a cipher suite and a group",
         )
         self._check(
             all(group in self.groups for group in self.shared_groups),
             "a group to share is not among the groups",
-        )
-        self._check(
-            ProtocolVersion.DTLS_1_2 not in self.versions or bool(set(self.groups) - HYBRID_GROUPS),
-            "DTLS 1.2 needs a group that is not hybrid",
         )
         self._check(MINIMUM_MTU <= self.mtu <= MAXIMUM_MTU, f"the MTU must be {MINIMUM_MTU} to {MAXIMUM_MTU}")
         self._check(self.initial_retransmission_timeout > 0, "the retransmission time-out must be positive")
@@ -162,12 +153,17 @@ class DtlsConfiguration:
 
     @property
     def versions(self) -> tuple[ProtocolVersion, ...]:
-        """The versions between minimum and maximum that are spoken here, the newest first."""
+        """The versions that are spoken, the newest first.
+
+        Those between minimum and maximum for which there is a cipher suite and a group.
+        """
         return tuple(
             version
             for version in (ProtocolVersion.DTLS_1_3, ProtocolVersion.DTLS_1_2)
             # Versions of DTLS count downwards on the wire.
             if self.maximum_version <= version <= self.minimum_version
+            and any(CIPHER_SUITE_PARAMETERS[suite].version is version for suite in self.cipher_suites)
+            and (version is ProtocolVersion.DTLS_1_3 or not HYBRID_GROUPS.issuperset(self.groups))
         )
 
     @property

@@ -1,16 +1,20 @@
-"""Cookies that prove an address without any state (RFC 6347 §4.2.1)."""
+"""Cookies that prove an address without any state (RFC 6347 §4.2.1, RFC 9147 §5.1)."""
 
 import hmac
 import struct
 
-COOKIE_LENGTH = 32  # Firefox takes no longer one, and RFC 4347 allowed no more
+TIME_LENGTH = 8
+MAC_LENGTH = 24
+#: The length of a cookie without contents. Firefox takes no longer one in a HelloVerifyRequest.
+BARE_COOKIE_LENGTH = TIME_LENGTH + MAC_LENGTH
 
 _TIME = struct.Struct("!Q")
-_MAC_LENGTH = COOKIE_LENGTH - _TIME.size
 
 
 class CookieFactory:
-    """Makes and checks cookies: a time, and a MAC over it, the peer's address and the random of its ClientHello.
+    """Makes and checks cookies: a time, what is to be remembered, and a MAC over both and over what they are for.
+
+    They are for one address, and for a ClientHello with one random.
 
     :param secret: 32 bytes or more. All servers that answer on one address share it.
     :param lifetime: how long a cookie is good, in seconds.
@@ -20,20 +24,21 @@ class CookieFactory:
         self._secret = secret
         self._lifetime_ms = round(lifetime * 1000)
 
-    def make(self, address: bytes, client_random: bytes, now: float) -> bytes:
+    def make(self, address: bytes, client_random: bytes, now: float, contents: bytes = b"") -> bytes:
         """The cookie for a ClientHello with ``client_random`` that came from ``address``."""
-        time = _TIME.pack(max(0, round(now * 1000)))
-        return time + self._mac(time, address, client_random)
+        body = _TIME.pack(max(0, round(now * 1000))) + contents
+        return body + self._mac(body, address, client_random)
 
-    def check(self, cookie: bytes, address: bytes, client_random: bytes, now: float) -> bool:
-        """Whether ``cookie`` is one of ours, for this address and random, and not too old."""
-        if len(cookie) != COOKIE_LENGTH:
-            return False
-        time = cookie[: _TIME.size]
-        if not hmac.compare_digest(cookie[_TIME.size :], self._mac(time, address, client_random)):
-            return False
-        return 0 <= round(now * 1000) - int.from_bytes(time, "big") <= self._lifetime_ms
+    def open(self, cookie: bytes, address: bytes, client_random: bytes, now: float) -> bytes | None:
+        """The contents, if ``cookie`` is one of ours, for this address and random, and not too old."""
+        if len(cookie) < BARE_COOKIE_LENGTH:
+            return None
+        body, mac = cookie[:-MAC_LENGTH], cookie[-MAC_LENGTH:]
+        if not hmac.compare_digest(mac, self._mac(body, address, client_random)):
+            return None
+        age = round(now * 1000) - _TIME.unpack_from(body)[0]
+        return body[TIME_LENGTH:] if 0 <= age <= self._lifetime_ms else None
 
-    def _mac(self, time: bytes, address: bytes, client_random: bytes) -> bytes:
-        message = time + len(address).to_bytes(2, "big") + address + client_random
-        return hmac.digest(self._secret, message, "sha256")[:_MAC_LENGTH]
+    def _mac(self, body: bytes, address: bytes, client_random: bytes) -> bytes:
+        lengths = len(body).to_bytes(2, "big") + len(address).to_bytes(2, "big")
+        return hmac.digest(self._secret, lengths + body + address + client_random, "sha256")[:MAC_LENGTH]

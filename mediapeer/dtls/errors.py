@@ -58,7 +58,13 @@ class AlertReceived(DtlsError):
 
 
 class HandshakeTimeout(DtlsError):
-    """The handshake did not end within its time or its number of retransmissions."""
+    """The handshake did not end within its time or its number of retransmissions.
+
+    The peer is told by ``handshake_failure``: it may be connected already, and know of nothing.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, AlertDescription.HANDSHAKE_FAILURE)
 
 
 class SequenceNumbersExhausted(DtlsError):

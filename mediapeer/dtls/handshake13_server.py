@@ -102,6 +102,8 @@ class ServerHandshake13(Handshake13):
                 "the client offers no signature that goes with our certificates",
                 AlertDescription.HANDSHAKE_FAILURE,
             )
+        if self._configuration.client_authentication is ClientAuthentication.NONE:
+            self._verify_peer(())  # while an alert can still be read by the client
         public, secret = answer_key_share(group, shares[group])
         self._send_server_hello(group, public)
         self._enter_handshake(secret)
@@ -189,7 +191,6 @@ class ServerHandshake13(Handshake13):
 
     def _request_certificate(self) -> None:
         if self._configuration.client_authentication is ClientAuthentication.NONE:
-            self._verify_peer(())
             self._state = State.FINISHED
             return
         schemes = extensions.serialize_uint16_list(self._configuration.signature_schemes)

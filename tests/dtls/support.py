@@ -15,6 +15,7 @@ from mediapeer.dtls import (
     Fingerprint,
     FingerprintVerifier,
     HandshakeCompleted,
+    ProtocolVersion,
     Role,
     X509Credentials,
 )
@@ -37,8 +38,13 @@ def expecting(peer: X509Credentials) -> FingerprintVerifier:
     return FingerprintVerifier([Fingerprint("sha-256", peer.fingerprint())])
 
 
+#: What the configurations of a test speak at the most; the fixture ``version`` sets it.
+maximum_version = ProtocolVersion.DTLS_1_3
+
+
 def configuration(**options: Any) -> DtlsConfiguration:
     """A configuration with credentials that takes everybody, unless said otherwise."""
+    options.setdefault("maximum_version", maximum_version)
     options.setdefault("verifier", AcceptAnyPeer())
     options.setdefault("credentials", (credentials(),))
     return DtlsConfiguration(**options)

@@ -1,13 +1,15 @@
 """The replay window and the sequence numbers."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mediapeer.dtls import SequenceNumbersExhausted
-from mediapeer.dtls.epochs import ReadEpoch, ReplayWindow, WriteEpoch
+from mediapeer.dtls.epochs import ReadEpoch12, ReplayWindow, WriteEpoch12
 from mediapeer.dtls.protection import ChaCha20Poly1305Protection
-from mediapeer.dtls.record import MAXIMUM_SEQUENCE_NUMBER, split_datagram
+from mediapeer.dtls.record import MAXIMUM_SEQUENCE_NUMBER, Record, split_datagram
 
 SIZE = 64
 
@@ -34,36 +36,44 @@ def test_the_window_stays_small_however_far_it_jumps(first: int, second: int) ->
     assert not window.is_fresh(second) or second <= first - SIZE
 
 
+def only_record(datagram: bytes) -> Record:
+    """The one record of a datagram."""
+    ((record,), whole) = split_datagram(datagram)
+    assert whole
+    assert isinstance(record, Record)
+    return record
+
+
 def protection() -> ChaCha20Poly1305Protection:
     return ChaCha20Poly1305Protection(bytes(32), bytes(12))
 
 
 def test_a_record_passes_once() -> None:
-    ((record,), _) = split_datagram(WriteEpoch(1, protection()).seal(23, b"once"))
-    epoch = ReadEpoch(1, protection())
-    assert epoch.open(record) == b"once"
+    record = only_record(WriteEpoch12(1, protection()).seal(23, b"once"))
+    epoch = ReadEpoch12(1, protection(), Counter())
+    assert epoch.open(record) == (23, 0, b"once")
     assert epoch.open(record) is None
 
 
 def test_a_forged_record_does_not_move_the_window() -> None:
-    write = WriteEpoch(1, protection())
-    ((genuine,), _) = split_datagram(write.seal(23, b"genuine"))
-    epoch = ReadEpoch(1, protection())
+    write = WriteEpoch12(1, protection())
+    genuine = only_record(write.seal(23, b"genuine"))
+    epoch = ReadEpoch12(1, protection(), Counter())
     forged = genuine._replace(epoch_and_sequence_number=(1 << 48) + 10_000)
     assert epoch.open(forged) is None
-    assert epoch.open(genuine) == b"genuine"
+    assert epoch.open(genuine) == (23, 0, b"genuine")
 
 
 def test_unprotected_records_have_no_window_to_poison() -> None:
-    epoch = ReadEpoch(0, None)
-    ((last,), _) = split_datagram(WriteEpoch(0, None, MAXIMUM_SEQUENCE_NUMBER).seal(22, b"last"))
-    ((first,), _) = split_datagram(WriteEpoch(0, None).seal(22, b"first"))
-    assert epoch.open(last) == b"last"
-    assert epoch.open(first) == b"first"
+    epoch = ReadEpoch12(0, None, Counter())
+    last = only_record(WriteEpoch12(0, None, MAXIMUM_SEQUENCE_NUMBER).seal(22, b"last"))
+    first = only_record(WriteEpoch12(0, None).seal(22, b"first"))
+    assert epoch.open(last) == (22, MAXIMUM_SEQUENCE_NUMBER, b"last")
+    assert epoch.open(first) == (22, 0, b"first")
 
 
 def test_sequence_numbers_do_not_wrap() -> None:
-    epoch = WriteEpoch(1, protection(), first_sequence_number=MAXIMUM_SEQUENCE_NUMBER)
+    epoch = WriteEpoch12(1, protection(), first_sequence_number=MAXIMUM_SEQUENCE_NUMBER)
     epoch.seal(23, b"the last one")
     with pytest.raises(SequenceNumbersExhausted):
         epoch.seal(23, b"one too many")

@@ -1,11 +1,24 @@
 """Cookies: an address is proved before anything is remembered (RFC 6347 §4.2.1)."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediapeer.dtls import ConfigurationError, DtlsConnection, HandshakeCompleted, Role, StatelessListener
-from mediapeer.dtls.cookies import COOKIE_LENGTH, CookieFactory
+from mediapeer.dtls import (
+    AlertDescription,
+    AlertReceived,
+    CipherSuite,
+    ConfigurationError,
+    DtlsConnection,
+    HandshakeCompleted,
+    NamedGroup,
+    ProtocolVersion,
+    Role,
+    StatelessListener,
+)
+from mediapeer.dtls.cookies import BARE_COOKIE_LENGTH, CookieFactory
 from tests.dtls.support import configuration, credentials
 
 ADDRESS = b"192.0.2.1:4433"
@@ -13,13 +26,16 @@ SECRET = bytes(range(32))
 NOW = 1000.0
 
 
-def listener(secret: bytes = SECRET) -> StatelessListener:
-    return StatelessListener(configuration(credentials=(credentials(),)), secret)
+pytestmark = pytest.mark.usefixtures("version")
+
+
+def listener(secret: bytes = SECRET, **options: Any) -> StatelessListener:
+    return StatelessListener(configuration(credentials=(credentials(),), **options), secret)
 
 
 def greet(mtu: int = 1200) -> tuple[DtlsConnection, list[bytes]]:
-    """A client and its first flight."""
-    client = DtlsConnection(configuration(mtu=mtu), Role.CLIENT, NOW)
+    """A client whose first flight is one datagram, and that flight."""
+    client = DtlsConnection(configuration(mtu=mtu, groups_to_share=(NamedGroup.X25519,)), Role.CLIENT, NOW)
     return client, client.datagrams_to_send()
 
 
@@ -39,7 +55,7 @@ def finish(client: DtlsConnection, server: DtlsConnection) -> None:
         for datagram in client.datagrams_to_send():
             server.receive_datagram(datagram, NOW)
     for end in (client, server):
-        assert isinstance(end.next_event(), HandshakeCompleted)
+        assert isinstance(end.next_event(), HandshakeCompleted), end.error
     assert client.export_keying_material(b"EXPORTER-x", None, 32) == server.export_keying_material(
         b"EXPORTER-x", None, 32
     )
@@ -76,6 +92,7 @@ def test_the_request_repeats_the_record_number_of_the_hello() -> None:
 
 def test_a_hello_in_many_datagrams_needs_no_memory_either() -> None:
     subject = listener()
+    """Its cookie is that of DTLS 1.2 then, and so is the handshake, although both ends could do better."""
     client = DtlsConnection(
         configuration(mtu=256, alpn_protocols=tuple(b"protocol-%d" % n for n in range(40))), Role.CLIENT, NOW
     )
@@ -91,6 +108,7 @@ def test_a_hello_in_many_datagrams_needs_no_memory_either() -> None:
     for datagram in rest:
         server.receive_datagram(datagram, NOW)
     finish(client, server)
+    assert server.version is ProtocolVersion.DTLS_1_2
 
 
 @pytest.mark.parametrize(
@@ -111,22 +129,23 @@ def test_a_cookie_is_good_for_one_address_and_for_a_while(
     assert isinstance(listener(secret).receive_datagram(hello, address, NOW + later), bytes)
 
 
+COOKIES = CookieFactory(SECRET, 60.0)
+COOKIE = COOKIES.make(ADDRESS, bytes(32), NOW, b"remembered")
+
+
 def test_a_cookie_of_another_hello_is_not_taken() -> None:
-    cookies = CookieFactory(SECRET, 60.0)
-    cookie = cookies.make(ADDRESS, bytes(32), NOW)
-    assert len(cookie) == COOKIE_LENGTH
-    assert cookies.check(cookie, ADDRESS, bytes(32), NOW + 60)
-    assert not cookies.check(cookie, ADDRESS, b"\1" * 32, NOW)
-    assert not cookies.check(cookie[:-1], ADDRESS, bytes(32), NOW)
-    assert not cookies.check(b"", ADDRESS, bytes(32), NOW)
+    assert COOKIES.open(COOKIE, ADDRESS, bytes(32), NOW + 60) == b"remembered"
+    assert COOKIES.open(COOKIE, ADDRESS, b"\1" * 32, NOW) is None
+    assert COOKIES.open(COOKIE[:-1], ADDRESS, bytes(32), NOW) is None
+    assert COOKIES.open(b"", ADDRESS, bytes(32), NOW) is None
+    assert len(COOKIES.make(ADDRESS, bytes(32), NOW)) == BARE_COOKIE_LENGTH == 32
 
 
-@given(st.integers(0, COOKIE_LENGTH - 1), st.integers(0, 7))
+@given(st.integers(0, len(COOKIE) - 1), st.integers(0, 7))
 def test_a_cookie_with_any_bit_changed_is_not_taken(byte: int, bit: int) -> None:
-    cookies = CookieFactory(SECRET, 60.0)
-    forged = bytearray(cookies.make(ADDRESS, bytes(32), NOW))
+    forged = bytearray(COOKIE)
     forged[byte] ^= 1 << bit
-    assert not cookies.check(bytes(forged), ADDRESS, bytes(32), NOW)
+    assert COOKIES.open(bytes(forged), ADDRESS, bytes(32), NOW) is None
 
 
 def test_an_established_association_stays_until_a_new_one_is_proved() -> None:
@@ -152,6 +171,37 @@ def test_junk_gets_no_answer(datagram: bytes) -> None:
 
 
 JUNK_LISTENER = listener()
+
+
+def test_a_cookie_of_dtls_13_may_ask_for_another_group_too(version: ProtocolVersion) -> None:
+    """The one HelloRetryRequest there may be says both, and the cookie remembers what was asked."""
+    subject = listener(groups=(NamedGroup.SECP384R1,))
+    client, (hello,) = second_hello(subject)
+    server = subject.receive_datagram(hello, ADDRESS, NOW)
+    assert isinstance(server, DtlsConnection)
+    finish(client, server)
+    assert (server.group, server.version) == (NamedGroup.SECP384R1, version)
+
+
+def test_a_listener_of_dtls_13_alone_needs_a_whole_client_hello() -> None:
+    subject = listener(minimum_version=ProtocolVersion.DTLS_1_3, maximum_version=ProtocolVersion.DTLS_1_3)
+    both_shares = DtlsConnection(configuration(maximum_version=ProtocolVersion.DTLS_1_3), Role.CLIENT, NOW)
+    first, second = both_shares.datagrams_to_send()
+    assert subject.receive_datagram(first, ADDRESS, NOW) is None
+    assert subject.receive_datagram(second, ADDRESS, NOW) is None
+
+
+def test_a_hello_that_leads_nowhere_is_told_so() -> None:
+    subject = listener(
+        cipher_suites=(CipherSuite.TLS_AES_256_GCM_SHA384,), maximum_version=ProtocolVersion.DTLS_1_3
+    )
+    only_12 = DtlsConnection(configuration(maximum_version=ProtocolVersion.DTLS_1_2), Role.CLIENT, NOW)
+    (hello,) = only_12.datagrams_to_send()
+    alert = subject.receive_datagram(hello, ADDRESS, NOW)
+    assert isinstance(alert, bytes)
+    only_12.receive_datagram(alert, NOW)
+    assert isinstance(only_12.error, AlertReceived)
+    assert only_12.error.alert is AlertDescription.PROTOCOL_VERSION
 
 
 def test_a_listener_that_cannot_work_is_refused_when_it_is_made() -> None:

@@ -10,8 +10,10 @@ from mediapeer.dtls import (
     DtlsError,
     HandshakeTimeout,
     PeerMisbehaved,
+    ProtocolVersion,
     Role,
 )
+from tests.dtls import support
 from tests.dtls.support import Impairment, Pair, configuration, credentials, expecting
 
 SMALL_MTU = 400
@@ -27,22 +29,36 @@ def make_pair(impairment: Impairment, mtu: int = SMALL_MTU) -> Pair:
     )
 
 
-def positions() -> list[tuple[Role, int]]:
-    """Each datagram of an undisturbed handshake, as (sender, number)."""
-    pair = make_pair(lambda role, index, datagram: [(0.0, datagram)]).run()
-    return [(role, index) for role in Role for index in range(len(pair.sent[role]))]
+def positions() -> list[tuple[ProtocolVersion, Role, int]]:
+    """Each datagram of an undisturbed handshake, as (version, sender, number)."""
+    found = []
+    for version in (ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(support, "maximum_version", version)
+            pair = make_pair(lambda role, index, datagram: [(0.0, datagram)]).run()
+        found += [(version, role, index) for role in Role for index in range(len(pair.sent[role]))]
+    return found
 
 
 POSITIONS = positions()
-POSITION_IDS = [f"{role.value}-{index}" for role, index in POSITIONS]
-each_position = pytest.mark.parametrize(("sender", "position"), POSITIONS, ids=POSITION_IDS)
+each_position = pytest.mark.parametrize(
+    ("version", "sender", "position"),
+    POSITIONS,
+    ids=[f"{version.name}-{role.value}-{index}" for version, role, index in POSITIONS],
+    indirect=["version"],
+)
+pytestmark = pytest.mark.usefixtures("version")
+only_12 = pytest.mark.parametrize("version", [ProtocolVersion.DTLS_1_2], indirect=True)
 
 
-def test_the_handshake_is_spread_over_enough_datagrams_to_matter() -> None:
-    assert len([role for role, _ in POSITIONS if role is Role.CLIENT]) >= 3
-    assert len([role for role, _ in POSITIONS if role is Role.SERVER]) >= 3
+@pytest.mark.parametrize("sender", list(Role))
+def test_the_handshake_is_spread_over_enough_datagrams_to_matter(
+    version: ProtocolVersion, sender: Role
+) -> None:
+    assert len([case for case in POSITIONS if case[:2] == (version, sender)]) >= 3
 
 
+@only_12
 def test_record_versions_are_those_that_old_servers_expect() -> None:
     """A ClientHello says DTLS 1.0 until a version is chosen (RFC 6347 §4.2.1); it offers 1.2 inside."""
     pair = make_pair(lambda role, index, datagram: [(0.0, datagram)]).run()
@@ -133,7 +149,9 @@ def test_a_damaged_datagram_never_leads_to_a_wrong_connection(sender: Role, posi
             continue
         errors = [pair.client.error, pair.server.error]
         assert all(isinstance(error, DtlsError) for error in errors), (byte, errors)
-        assert any(isinstance(error, PeerMisbehaved) for error in errors), (byte, errors)
+        # In DTLS 1.3 a damaged hello may lead to keys that differ: nothing is authentic then, until time is out.
+        kinds = (PeerMisbehaved, HandshakeTimeout)
+        assert any(isinstance(error, kinds) for error in errors), (byte, errors)
 
 
 @pytest.mark.parametrize("mtu", [256, 257, 300, 548, 1200, 1400, 9000, 65_507])
@@ -199,6 +217,7 @@ def test_the_whole_handshake_is_bounded_in_time(role: Role) -> None:
     assert pair.now - started == pytest.approx(3.0)
 
 
+@only_12
 def test_data_that_overtakes_the_last_flight_waits_for_it() -> None:
     """The server's Finished is late, its first data is not."""
     pair = make_pair(lambda r, i, d: [(0.0, d)], mtu=1200)
@@ -214,6 +233,7 @@ def test_data_that_overtakes_the_last_flight_waits_for_it() -> None:
     assert pair.received(Role.CLIENT) == [b"early"]
 
 
+@only_12
 @pytest.mark.parametrize("client_authentication", list(ClientAuthentication))
 def test_a_lost_last_flight_is_answered_again(client_authentication: ClientAuthentication) -> None:
     last_flights = 0
@@ -240,12 +260,13 @@ def test_a_fatal_alert_that_is_lost_is_said_again() -> None:
 
     def lose_first_alerts(role: Role, index: int, datagram: bytes) -> Sequence[tuple[float, bytes]]:
         nonlocal alerts
-        if datagram[0] == 21:
+        if role is Role.SERVER and pair.server.error is not None:
             alerts += 1
             return [(0.0, datagram)] if alerts > 2 else []
         return [(0.0, datagram)]
 
     wrong = expecting(credentials("ecdsa-p384"))
-    pair = Pair(configuration(), configuration(verifier=wrong), lose_first_alerts).run()
+    pair = Pair(configuration(), configuration(verifier=wrong), lose_first_alerts)
+    pair.run()
     assert alerts >= 3
     assert isinstance(pair.client.error, AlertReceived)

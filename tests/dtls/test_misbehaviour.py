@@ -17,17 +17,19 @@ from mediapeer.dtls import (
     ClientAuthentication,
     ConnectionFailed,
     DecodeError,
+    DtlsConfiguration,
     DtlsConnection,
     HandshakeCompleted,
     NamedGroup,
     NegotiationFailed,
     PeerMisbehaved,
+    ProtocolVersion,
     Role,
     SignatureScheme,
     SrtpProtectionProfile,
     extensions,
 )
-from mediapeer.dtls.connection import MAXIMUM_HELD_BYTES, MAXIMUM_HELD_RECORDS, MAXIMUM_REFUSED_RENEGOTIATIONS
+from mediapeer.dtls.association import MAXIMUM_HELD_DATA, MAXIMUM_REFUSED_RENEGOTIATIONS
 from mediapeer.dtls.messages import (
     Certificate,
     CertificateRequest,
@@ -44,6 +46,7 @@ from mediapeer.dtls.messages import (
 )
 from mediapeer.dtls.reassembly import handshake_header
 from mediapeer.dtls.record import serialize_record
+from mediapeer.dtls.record_layer import MAXIMUM_HELD_BYTES, MAXIMUM_HELD_RECORDS
 from mediapeer.dtls.registry import (
     TLS_EMPTY_RENEGOTIATION_INFO_SCSV,
     TLS_FALLBACK_SCSV,
@@ -51,24 +54,54 @@ from mediapeer.dtls.registry import (
     ExtensionType,
     HandshakeType,
 )
-from tests.dtls.support import Pair, configuration, credentials
+from tests.dtls.support import Pair as AnyPair
+from tests.dtls.support import configuration as any_configuration
+from tests.dtls.support import credentials
 
 Change = Callable[[Any], Any]
 
 
+def configuration(**options: Any) -> DtlsConfiguration:
+    """A configuration for DTLS 1.2 alone."""
+    return any_configuration(maximum_version=ProtocolVersion.DTLS_1_2, **options)
+
+
+class Pair(AnyPair):
+    """A client and a server that speak DTLS 1.2."""
+
+    def __init__(
+        self, client: DtlsConfiguration | None = None, server: DtlsConfiguration | None = None
+    ) -> None:
+        super().__init__(client or configuration(), server or configuration())
+
+
 def tamper(connection: DtlsConnection, changes: dict[type, Change]) -> None:
     """Have an end send other messages than it means to; a change to ``None`` leaves the message out."""
-    handshake = connection._handshake
-    assert handshake is not None
-    send = handshake._send
 
-    def send_changed(message: Any, epoch: int = 0) -> None:
-        change = changes.get(type(message))
-        changed = change(message) if change else message
-        if changed is not None:
-            send(changed, epoch)
+    def tamper_with(handshake: Any) -> None:
+        send = handshake._send
 
-    handshake._send = send_changed  # type: ignore[method-assign]
+        def send_changed(message: Any, epoch: int = 0) -> None:
+            change = changes.get(type(message))
+            changed = change(message) if change else message
+            if changed is not None:
+                send(changed, epoch)
+
+        handshake._send = send_changed
+
+    watch_handshakes(connection, tamper_with)
+
+
+def watch_handshakes(connection: DtlsConnection, action: Change) -> None:
+    """Do something to the hello phase of a connection, and to the handshake that follows it."""
+    action(connection._handshake)
+    continue_with = connection.continue_with
+
+    def continue_with_watched(handshake: Any) -> None:
+        action(handshake)
+        continue_with(handshake)
+
+    connection.continue_with = continue_with_watched  # type: ignore[method-assign]
 
 
 def tampered_client(changes: dict[type, Change], **server_options: Any) -> Pair:
@@ -78,9 +111,8 @@ def tampered_client(changes: dict[type, Change], **server_options: Any) -> Pair:
     if ClientHello in changes:
         pair.client.datagrams_to_send()
         handshake: Any = pair.client._handshake
-        handshake._transcript.clear()
         handshake._next_message_seq = 0
-        handshake.start()
+        handshake._send_hello()
     return pair.run()
 
 
@@ -316,15 +348,20 @@ def test_the_plain_master_secret_is_spoken_where_policy_allows() -> None:
     lenient = configuration(require_extended_master_secret=False)
     pair = Pair(lenient, lenient)
     tamper(pair.server, {ServerHello: with_extension(ExtensionType.EXTENDED_MASTER_SECRET, None)})
-    handshake: Any = pair.server._handshake
-    read = handshake._read_client_extensions
 
-    def without_extended_master_secret(hello: ClientHello) -> dict[int, bytes]:
-        answer: dict[int, bytes] = read(hello)
-        handshake._extended_master_secret = False
-        return answer
+    def forget_extended_master_secret(handshake: Any) -> None:
+        read = getattr(handshake, "_read_client_extensions", None)
+        if read is None:
+            return
 
-    handshake._read_client_extensions = without_extended_master_secret
+        def read_without_it(hello: ClientHello) -> dict[int, bytes]:
+            answer: dict[int, bytes] = read(hello)
+            handshake._extended_master_secret = False
+            return answer
+
+        handshake._read_client_extensions = read_without_it
+
+    watch_handshakes(pair.server, forget_extended_master_secret)
     pair.run().assert_connected()
 
 
@@ -429,7 +466,7 @@ def test_records_ahead_of_their_keys_are_kept_within_bounds() -> None:
     for number in range(1000):
         record = serialize_record(ContentType.APPLICATION_DATA, (1 << 48) + number, bytes(1000))
         pair.server.receive_datagram(record, pair.now)
-    held = pair.server._held_records
+    held = pair.server._records._held
     assert len(held) == MAXIMUM_HELD_RECORDS
     assert sum(len(record.fragment) for record in held) <= MAXIMUM_HELD_BYTES
     assert pair.server.counters["records_of_other_epochs"] == 1000 - len(held)
@@ -444,20 +481,20 @@ def test_authentic_data_before_finished_is_kept_within_bounds() -> None:
         return [(0.0, datagram)] if role is Role.SERVER or index == 0 else []
 
     pair.impairment = hold_back_finished
-    while 1 not in pair.client._write_epochs:
+    while 1 not in pair.client._records.writers:
         pair.step()
     flight = b"".join(pair.sent[Role.CLIENT][1:])
     finished = flight.rindex(b"\x16\xfe\xfd\x00\x01")
     pair.server.receive_datagram(flight[:finished], pair.now)
-    epoch = pair.client._write_epochs[1]
+    epoch = pair.client._records.writers[1]
     for number in range(100):
         record = epoch.seal(ContentType.APPLICATION_DATA, bytes([number]))
         pair.server.receive_datagram(record, pair.now)
     assert pair.server.next_event() is None
-    assert len(pair.server._held_data) == MAXIMUM_HELD_RECORDS
+    assert len(pair.server._held_data) == MAXIMUM_HELD_DATA
     pair.server.receive_datagram(flight[finished:], pair.now)
     pair.flush()
-    assert pair.received(Role.SERVER) == [bytes([number]) for number in range(MAXIMUM_HELD_RECORDS)]
+    assert pair.received(Role.SERVER) == [bytes([number]) for number in range(MAXIMUM_HELD_DATA)]
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -488,7 +525,7 @@ def test_renegotiation_is_refused_and_harms_nothing(role: Role) -> None:
     wish = HandshakeType.HELLO_REQUEST if role is Role.CLIENT else HandshakeType.CLIENT_HELLO
     for _ in range(10):
         pair.peer(role)._datagrams.append(
-            pair.peer(role)._write_epoch.seal(ContentType.HANDSHAKE, handshake_header(wish, 0, 9))
+            pair.peer(role)._records.writer.seal(ContentType.HANDSHAKE, handshake_header(wish, 0, 9))
         )
     pair.run().assert_connected()
     assert pair.end(role).counters["renegotiations_refused"] == 10
@@ -507,7 +544,7 @@ def test_renegotiation_is_refused_and_harms_nothing(role: Role) -> None:
 )
 def test_authentic_nonsense_is_the_peers_fault(content_type: int, body: bytes, kind: type[Exception]) -> None:
     pair = connected_pair()
-    pair.client._datagrams.append(pair.client._write_epoch.seal(content_type, body))
+    pair.client._datagrams.append(pair.client._records.writer.seal(content_type, body))
     pair.run()
     assert type(pair.server.error) is kind
     assert isinstance(pair.client.error, AlertReceived)
@@ -531,16 +568,17 @@ def test_a_finished_without_protection_is_never_taken() -> None:
 def test_finished_needs_a_change_cipher_spec_before_it() -> None:
     """Keys are not used because they could be, but because the peer has said so (RFC 5246 §7.1)."""
     pair = Pair()
-    handshake: Any = pair.client._handshake
-    end_flight = handshake._end_flight
 
-    def end_flight_without_change_cipher_spec(**options: Any) -> None:
-        if handshake._flight[0].epoch == 0 and len(handshake._flight) > 1:
-            pair.client._write_epoch = pair.client._write_epochs[1]
+    def leave_out_change_cipher_spec(handshake: Any) -> None:
+        end_flight = handshake._end_flight
+
+        def end_flight_without_it(**options: Any) -> None:
             handshake._flight = [m for m in handshake._flight if hasattr(m, "body")]
-        end_flight(**options)
+            end_flight(**options)
 
-    handshake._end_flight = end_flight_without_change_cipher_spec
+        handshake._end_flight = end_flight_without_it
+
+    watch_handshakes(pair.client, leave_out_change_cipher_spec)
     pair.run()
     assert pair.events[Role.CLIENT] == [ConnectionFailed(pair.client.error)]  # type: ignore[arg-type]
     assert pair.events[Role.SERVER] == [ConnectionFailed(pair.server.error)]  # type: ignore[arg-type]
