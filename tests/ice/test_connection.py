@@ -135,6 +135,13 @@ async def test_a_silent_peer_is_disconnected_within_five_seconds_and_comes_back(
     mend(network)
     await asyncio.sleep(2.1)
     assert [state for _, state in changes] == [Liveness.DISCONNECTED, Liveness.CONNECTED]
+
+    # Media that proves to be the peer's connects again at once, whatever becomes of checks.
+    cut(network)
+    await asyncio.sleep(10)
+    assert ours.liveness is Liveness.DISCONNECTED
+    ours.heard()
+    assert ours.liveness is Liveness.CONNECTED
     await ours.close()
     await peer.close()
 
