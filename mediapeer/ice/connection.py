@@ -313,7 +313,8 @@ class IceConnection(aioice.Connection):
         """Take a candidate of the peer, or their end, which is heeded when the PAC timer has run out."""
         if remote_candidate is None:
             if self._pac_timer is None and not self._closing:
-                # The peer's checks may still reveal an address that no candidate told (RFC 8863 §4).
+                # The peer's checks may still reveal an address that no candidate told (RFC 8863 §4). aioice
+                # would give a component up whose candidates have all been told, and are none.
                 self._pac_timer = self._loop.call_later(PAC_TIMEOUT, self._pac_expired)
         elif mdns.is_mdns_hostname(remote_candidate.host):
             self.counters["mdns_candidates"] += 1
@@ -321,6 +322,20 @@ class IceConnection(aioice.Connection):
             self.counters["too_many_candidates"] += 1
         else:
             await super().add_remote_candidate(remote_candidate)
+
+    def _remote_candidates_expected(self) -> bool:
+        """Whether :meth:`connect` must go on looking for new pairs to check, every 20 ms.
+
+        When candidates have been told to their end there are none; new pairs then come from the peer's checks,
+        which start checks of their own.
+        """
+        if self._pac_timer is not None and self._check_list:
+            return False
+        return super()._remote_candidates_expected()
+
+    def _check_list_maybe_fail(self) -> None:
+        if self._pac_timer is None or self._remote_candidates_end:
+            super()._check_list_maybe_fail()
 
     def _pac_expired(self) -> None:
         self._end_of_candidates = self._loop.create_task(super().add_remote_candidate(None))

@@ -214,6 +214,16 @@ async def test_names_under_local_are_not_asked_for_and_the_peers_checks_show_its
 
 
 @virtual
+async def test_a_path_that_works_is_found_in_a_round_trip(network: Network) -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    ours, peer = await connected()
+    assert loop.time() - started < 0.01
+    await ours.close()
+    await peer.close()
+
+
+@virtual
 async def test_without_any_answer_ice_fails_after_the_pac_timer(network: Network) -> None:
     ours, peer = await gathered()
     started = ours.now()
