@@ -333,6 +333,18 @@ class IceConnection(aioice.Connection):
             return False
         return super()._remote_candidates_expected()
 
+    def _check_periodic(self) -> bool:
+        """Start the next check; whether :meth:`connect` shall come back in 20 ms for another.
+
+        aioice comes back once more when none is left, and so takes 20 ms where a round trip would do.
+        """
+        if not super()._check_periodic():
+            return False
+        unchecked = (CandidatePair.State.WAITING, CandidatePair.State.FROZEN)
+        return self._remote_candidates_expected() or any(
+            pair.task is None and pair.state in unchecked for pair in self._check_list
+        )
+
     def _check_list_maybe_fail(self) -> None:
         if self._pac_timer is None or self._remote_candidates_end:
             super()._check_list_maybe_fail()
