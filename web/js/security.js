@@ -5,27 +5,35 @@ const VERSIONS = {FEFD: "DTLS 1.2", FEFC: "DTLS 1.3"};
 const list = document.querySelector("#security-list");
 const verdict = document.querySelector("#security-verdict");
 
-/** What the browser says: from getStats(), and the fingerprints from there or from the descriptions. */
+/** The SHA-256 of a certificate that the browser tells of, whatever hash it shows itself. */
+async function digest(entry) {
+  if (!entry?.base64Certificate || !crypto.subtle) return null;
+  const der = Uint8Array.from(atob(entry.base64Certificate), (character) => character.charCodeAt(0));
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", der));
+  const pairs = [...bytes].map((byte) => byte.toString(16).padStart(2, "0").toUpperCase());
+  return `sha-256 ${pairs.join(":")}`;
+}
+
+/** What the browser says: from getStats(), and where that has no certificates, from the descriptions. */
 async function browserSide(connection) {
   const entries = [...(await connection.getStats()).values()];
   const transport = entries.find((entry) => entry.type === "transport" && entry.dtlsState) ?? {};
-  const certificate = (id) => {
-    const entry = entries.find((candidate) => candidate.id === id);
-    return entry?.fingerprint ? `${entry.fingerprintAlgorithm} ${entry.fingerprint}` : null;
-  };
-  const described = (description) => description?.sdp.match(/^a=fingerprint:(\S+ \S+)/m)?.[1] ?? null;
+  const fingerprint = async (id, description) =>
+    (await digest(entries.find((entry) => entry.id === id))) ??
+    description?.sdp.match(/^a=fingerprint:(sha-256 \S+)/im)?.[1] ?? null;
   return {
     dtlsState: transport.dtlsState,
     dtlsVersion: VERSIONS[transport.tlsVersion?.toUpperCase()] ?? transport.tlsVersion,
     cipherSuite: transport.dtlsCipher,
     srtpProfile: transport.srtpCipher,
     dtlsRole: transport.dtlsRole,
-    localFingerprint: certificate(transport.localCertificateId) ?? described(connection.localDescription),
-    remoteFingerprint: certificate(transport.remoteCertificateId) ?? described(connection.remoteDescription),
+    localFingerprint: await fingerprint(transport.localCertificateId, connection.localDescription),
+    remoteFingerprint: await fingerprint(transport.remoteCertificateId, connection.remoteDescription),
   };
 }
 
-const normal = (value) => value?.toUpperCase().replace(/^SRTP_/, "") ?? null;
+/** One spelling: AES-CM has two names, that of RFC 4568 and that of RFC 5764. */
+const normal = (value) => value?.toUpperCase().replace(/^SRTP_/, "").replace("AES128_CM", "AES_CM_128") ?? null;
 
 /** Whether two sides say the same; a side that says nothing does not disagree. */
 const agree = (ours, theirs) => !ours || !theirs || normal(ours) === normal(theirs);
