@@ -7,8 +7,9 @@ from collections.abc import Callable
 import aiortc
 import av
 import pytest
+from aioice import stun
 
-from mediapeer import DtlsTransportStats, RTCPeerConnection
+from mediapeer import DtlsTransportStats, RTCConfiguration, RTCIceServer, RTCPeerConnection
 from mediapeer.dtls import AlertDescription
 from tests.peer.calls import (
     TONE,
@@ -188,9 +189,55 @@ async def test_candidates_are_of_the_addresses_that_were_asked_for() -> None:
     await peer.close()
 
 
-async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
-    from mediapeer import RTCConfiguration, RTCIceServer
+def test_a_connection_may_be_made_before_its_event_loop_runs() -> None:
+    """Programs written for aiortc do that."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        peer = RTCPeerConnection()
+        channel = peer.createDataChannel("chat")
+        assert (peer.connectionState, channel.readyState) == ("new", "connecting")
+        loop.run_until_complete(peer.close())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers every Binding request that its client looks like 203.0.113.7."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        request = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.7", addr[1])
+        self.transport.sendto(bytes(answer), addr)
+
+
+async def test_a_stun_server_gives_a_candidate_and_a_dead_one_does_no_harm() -> None:
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
+    port = server.get_extra_info("sockname")[1]
+    peer = ours(iceServers=[RTCIceServer(f"stun:127.0.0.1:{port}")])
+    peer.createDataChannel("chat")
+    await peer.setLocalDescription(await peer.createOffer())
+    types = [line.split()[7] for line in peer.localDescription.sdp.splitlines() if "a=candidate" in line]
+    assert types == ["host", "srflx"]
+    await peer.close()
+    server.close()
+
+    peer = ours(iceServers=[RTCIceServer("stun:127.0.0.1:9")])
+    peer.createDataChannel("chat")
+    [transport] = peer.transports
+    agent = transport.transport.iceGatherer._connection
+    candidates = await agent.get_component_candidates(1, [], timeout=0.05)
+    assert [candidate.type for candidate in candidates] == ["host"]
+    await peer.close()
+
+
+async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
     for configuration in (None, RTCConfiguration(), aiortc.RTCConfiguration()):
         peer = RTCPeerConnection(configuration)
         peer.createDataChannel("chat")
