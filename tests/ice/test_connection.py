@@ -236,6 +236,27 @@ async def test_without_any_answer_ice_fails_after_the_pac_timer(network: Network
 
 
 @virtual
+async def test_a_check_that_fails_early_does_not_end_the_waiting_for_the_peers_own(network: Network) -> None:
+    ours, peer = await gathered()
+    elsewhere = ("192.0.2.9", 9)
+    await ours.add_remote_candidate(Candidate.from_sdp("1 1 udp 1 192.0.2.9 9 typ host"))
+    await ours.add_remote_candidate(None)
+    task = asyncio.create_task(ours.connect())
+    await asyncio.sleep(0.1)
+    [check] = [datagram.data for _, datagram in network.sent if datagram.destination == elsewhere]
+    refusal = stun.Message(stun.Method.BINDING, stun.Class.ERROR, check[8:20])
+    refusal.attributes["ERROR-CODE"] = (500, "Server Error")
+    refusal.add_message_integrity(peer.local_password.encode())
+    network.inject(bytes(refusal), elsewhere, address_of(ours))
+    await asyncio.sleep(10)
+    await peer.add_remote_candidate(ours.local_candidates[0])
+    await peer.add_remote_candidate(None)
+    await asyncio.gather(peer.connect(), task)
+    await ours.close()
+    await peer.close()
+
+
+@virtual
 async def test_a_peer_cannot_make_us_keep_candidates_without_end(network: Network) -> None:
     ours, peer = await gathered()
     for port in range(1, REMOTE_CANDIDATES + 21):

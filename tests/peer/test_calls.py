@@ -23,6 +23,7 @@ from tests.peer.calls import (
     ours,
     state,
 )
+from tests.peer.turn import PASSWORD, USER, TurnServer
 
 
 @pytest.fixture(autouse=True)
@@ -235,6 +236,30 @@ async def test_a_stun_server_gives_a_candidate_and_a_dead_one_does_no_harm() -> 
     candidates = await agent.get_component_candidates(1, [], timeout=0.05)
     assert [candidate.type for candidate in candidates] == ["host"]
     await peer.close()
+
+
+async def test_a_call_through_a_turn_server_alone() -> None:
+    server = await TurnServer.start()
+    url = f"turn:127.0.0.1:{server.port}?transport=udp"
+    offerer = ours(
+        iceServers=[RTCIceServer(url, username=USER, credential=PASSWORD)],
+        iceTransportPolicy=aiortc.RTCIceTransportPolicy.RELAY,
+    )
+    answerer = ours()
+    echo(answerer)
+    channel = offerer.createDataChannel("chat")
+    echoed: asyncio.Queue[str] = asyncio.Queue()
+    channel.on("open", lambda: channel.send("through the relay"))
+    channel.on("message", echoed.put_nowait)
+    await negotiate(offerer, answerer)
+    assert await state(offerer, "connected", "failed") == "connected"
+    assert await echoed.get() == "through the relay"
+    candidates = [line for line in offerer.localDescription.sdp.splitlines() if "a=candidate" in line]
+    assert [line.split()[7] for line in candidates] == ["relay"]
+    assert server.relayed_datagrams > 10
+    await offerer.close()
+    await answerer.close()
+    server.close()
 
 
 async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
