@@ -154,8 +154,12 @@ async def calling(client: TestClient[Any, Any], *, media: bool = True) -> AsyncI
             connection.addTrack(AudioStreamTrack())
             connection.addTrack(VideoStreamTrack())
         channel = connection.createDataChannel("chat")
-        opened = asyncio.Event()
-        channel.on("open", opened.set)
+        settled = asyncio.Event()
+        channel.on("open", settled.set)
+        connection.on(
+            "connectionstatechange",
+            lambda: settled.set() if connection.connectionState in ("closed", "failed") else None,
+        )
         await connection.setLocalDescription(await connection.createOffer())
         response = await client.post(
             "/api/calls", json={"type": "offer", "sdp": connection.localDescription.sdp}
@@ -167,7 +171,9 @@ async def calling(client: TestClient[Any, Any], *, media: bool = True) -> AsyncI
         caller = Caller(connection, answer["id"])
         caller.use(channel)
         async with asyncio.timeout(20):
-            await opened.wait()
+            await settled.wait()
+        if connection.connectionState != "connected":
+            raise AssertionError(f"the call is {connection.connectionState}")
         yield caller
     finally:
         await connection.close()

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient
 
 from mediapeer.media import RelayedTrack
 from signaling import Call, CallState, Problem, SignalingServer
@@ -57,12 +58,18 @@ async def test_a_handler_that_raises_ends_its_own_call_only(
     server: SignalingServer, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
     calls: list[Call] = []
+    second = asyncio.Event()
+
+    def echo_media(call: Call) -> None:
+        call.on("track", lambda track: call.peer_connection.addTrack(track) and None)
 
     @server.on_call
     async def handle(call: Call) -> None:
         calls.append(call)
         if len(calls) == 1:
-            return  # the first call is well behaved
+            echo_media(call)  # the first call is well behaved
+            return
+        second.set()
 
         def fail(*_: object) -> None:
             raise RuntimeError(f"mistake in {when}")
@@ -75,23 +82,35 @@ async def test_a_handler_that_raises_ends_its_own_call_only(
         else:
             call.on(when, fail)  # type: ignore[arg-type]
 
-    async with serving(server) as client:
-        async with calling(client) as good:
-            with caplog.at_level(logging.ERROR):
-                try:
-                    async with calling(client), asyncio.timeout(10):
-                        await calls[1].wait_closed()
-                except (AssertionError, TimeoutError):
-                    pass  # refused at once, or closed before the channel opened
-                async with asyncio.timeout(10):
-                    await calls[1].wait_closed()
-            assert calls[1].state is CallState.CLOSED
-            assert calls[1].id in caplog.text
-            assert f"mistake in {when}" in caplog.text
-            assert good.connection.connectionState == "connected"
-            assert calls[0].state is CallState.CONNECTED
-        response = await client.post("/api/calls", json={"type": "offer", "sdp": OFFER})
-        assert response.status in (201, 400, 500)
+    async def misbehave(client: TestClient[Any, Any]) -> None:
+        async with calling(client):
+            await asyncio.Event().wait()
+
+    async with serving(server) as client, calling(client) as good:
+        with caplog.at_level(logging.ERROR):
+            bad = asyncio.create_task(misbehave(client))
+            async with asyncio.timeout(10):
+                await second.wait()
+                await calls[1].wait_closed()
+            bad.cancel()
+            await asyncio.gather(bad, return_exceptions=True)
+        assert calls[1].state is CallState.CLOSED
+        assert calls[1].id in caplog.text
+        assert f"mistake in {when}" in caplog.text
+        assert calls[0].state is CallState.CONNECTED
+        assert await good.receive("audio")
+
+
+async def test_a_call_that_ends_while_it_is_answered_is_not_answered(server: SignalingServer) -> None:
+    @server.on_call
+    async def handle(call: Call) -> None:
+        @call.on("track")
+        def on_track(track: RelayedTrack) -> None:
+            raise RuntimeError("a mistake")
+
+    with pytest.raises(Problem, match="raised an error"):
+        await server.answer_call(OFFER)
+    assert not server.calls
 
 
 async def test_a_handler_that_raises_is_a_server_error_without_its_words(server: SignalingServer) -> None:
@@ -202,3 +221,34 @@ async def test_ended_calls_are_not_remembered_for_ever(
             server.call(identifier)
         statuses.append(caught.value.status)
     assert statuses == [404, 410, 410]
+
+
+async def test_silence_is_told_and_a_peer_that_vanished_is_removed(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[CallState] = []
+    call, _ = await server.answer_call(OFFER)
+    call.on("state", told.append)
+
+    def becomes(state: str) -> None:
+        monkeypatch.setattr(type(call.peer_connection), "connectionState", property(lambda _: state))
+        call.peer_connection.emit("connectionstatechange")
+
+    for state in ("connected", "disconnected", "connected", "disconnected"):
+        becomes(state)
+    assert told[-4:] == ["connected", "disconnected", "connected", "disconnected"]
+    assert server.calls
+    becomes("failed")
+    await call.wait_closed()
+    assert call.reason == "The other side has not been heard for too long."
+    assert not server.calls
+
+
+async def test_a_call_that_finds_no_path_says_so(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, _ = await server.answer_call(OFFER)
+    monkeypatch.setattr(type(call.peer_connection), "connectionState", property(lambda _: "failed"))
+    call.peer_connection.emit("connectionstatechange")
+    await call.wait_closed()
+    assert call.reason == "No network path to the other side was found."

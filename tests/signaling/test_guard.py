@@ -11,6 +11,7 @@ from signaling import Guard
 from tests.signaling.support import OFFER, new_server, serving
 
 Client = TestClient[Any, Any]
+EVERYWHERE = "0.0.0.0"  # noqa: S104  nothing listens there in these tests
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ async def test_loopback_names_are_served(client: Client, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{}", "127.0.0.1.evil.example", "10.0.0.1", "", "a b", "localhost@evil"]
+    "host",
+    ["evil.example", "evil.example:{}", "127.0.0.1.evil.example", "10.0.0.1", "", "a b", "localhost@evil"],
 )
 async def test_another_name_is_not_served(client: Client, host: str) -> None:
     """A stranger's page can make its own name resolve to this machine."""
@@ -40,10 +42,10 @@ async def test_another_name_is_not_served(client: Client, host: str) -> None:
 @pytest.mark.parametrize(
     ("listening", "host", "served"),
     [
-        ("0.0.0.0", "192.0.2.7:8080", True),
-        ("0.0.0.0", "[2001:db8::7]:8080", True),
-        ("0.0.0.0", "evil.example:8080", False),
-        ("0.0.0.0", "call.example", True),
+        (EVERYWHERE, "192.0.2.7:8080", True),
+        (EVERYWHERE, "[2001:db8::7]:8080", True),
+        (EVERYWHERE, "evil.example:8080", False),
+        (EVERYWHERE, "call.example", True),
         ("192.0.2.7", "192.0.2.7:8080", True),
         ("127.0.0.1", "192.0.2.7:8080", False),
         ("127.0.0.1", "call.example", True),
@@ -102,7 +104,9 @@ async def test_the_page_asks_nobody_else_for_anything(client: Client) -> None:
     for path in ("/", "/style.css", "/js/app.js"):
         text = (await (await client.get(path)).text()).replace("http://www.w3.org/2000/svg", "")
         assert "https://" not in text
-        assert "//" not in text.replace("// ", "").replace("http://127.0.0.1", "").replace("http://localhost", "")
+        assert "//" not in text.replace("// ", "").replace("http://127.0.0.1", "").replace(
+            "http://localhost", ""
+        )
 
 
 async def test_a_file_of_the_page_is_sent_once(client: Client) -> None:

@@ -38,7 +38,18 @@ def test_a_recording_without_its_facts_is_listed_all_the_same(store: RecordingSt
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.webm", "..", "", ".webm", "a/b.webm", "/etc/passwd", "x.webm\n", "x.webm\0", "x.json", "é.webm"],
+    [
+        "../secret.webm",
+        "..",
+        "",
+        ".webm",
+        "a/b.webm",
+        "/etc/passwd",
+        "x.webm\n",
+        "x.webm\0",
+        "x.json",
+        "é.webm",
+    ],
 )
 def test_a_name_leads_nowhere_else(store: RecordingStore, tmp_path: pathlib.Path, name: str) -> None:
     (tmp_path / "secret.webm").write_text("secret")
