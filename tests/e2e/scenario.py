@@ -141,7 +141,9 @@ def examine(path: pathlib.Path) -> dict[str, Any]:
         for kind in ("audio", "video"):
             times: list[float] = []
             container.seek(0)
-            for frame in container.decode(**{kind: 0}):
+            for frame in container.decode(container.streams.get(**{kind: 0})):
+                if not isinstance(frame, av.AudioFrame | av.VideoFrame):
+                    continue
                 length = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else 0.0
                 times += [float(frame.time or 0), float(frame.time or 0) + length]
             report["decoded"][kind] = {"frames": len(times) // 2, "first": min(times), "last": max(times)}
