@@ -1,5 +1,6 @@
 """The recorder: what is in the file, when it has its name, and what happens when it cannot be written."""
 
+import asyncio
 import json
 import pathlib
 import subprocess
@@ -122,6 +123,10 @@ async def test_a_track_that_never_begins_does_not_spoil_the_file(tmp_path: pathl
     recorder = WebmRecorder(tmp_path / "call.webm", [audio, video], clock=clock)
     recorder.start()
     await play(clock, sound(audio, 4))
+    async with asyncio.timeout(10):
+        while recorder.duration < 3:  # it is written now, and not only when it is stopped
+            await asyncio.sleep(0.001)
+    assert recorder.state is RecordingState.RECORDING
     summary = await recorder.stop()
     assert summary.tracks == ("audio",)
     assert abs(summary.duration - 4) < 0.1
