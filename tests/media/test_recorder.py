@@ -4,6 +4,7 @@ import asyncio
 import json
 import pathlib
 import subprocess
+import threading
 from typing import Any
 
 import av
@@ -236,3 +237,17 @@ async def test_frames_that_others_read_are_left_as_they_are(tmp_path: pathlib.Pa
     await recorder.stop()
     assert [(frame.pts, frame.time_base) for _, _, frame in script] == before  # type: ignore[attr-defined]
     await settle()
+
+
+def test_a_recording_that_nobody_stops_is_finished_when_the_event_loop_ends(tmp_path: pathlib.Path) -> None:
+    async def forget() -> None:
+        clock, audio = Clock(), PushTrack("audio")
+        WebmRecorder(tmp_path / "call.webm", [audio], clock=clock).start()
+        await play(clock, sound(audio, 3))
+
+    asyncio.run(forget())
+    for thread in threading.enumerate():
+        if thread.name.startswith("recording"):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert abs(float(ffprobe(tmp_path / "call.webm")["format"]["duration"]) - 3) < 0.1
