@@ -1,6 +1,7 @@
 """CPU time of a full DTLS 1.2 handshake in memory, both sides, beside OpenSSL through pyOpenSSL."""
 
 from cryptography.hazmat.backends.openssl import backend
+from OpenSSL import SSL
 
 from benchmarks import Result, cpu_seconds, paired_medians
 from mediapeer.dtls import (
@@ -14,42 +15,51 @@ from mediapeer.dtls import (
     SrtpProtectionProfile,
 )
 from tests.tools.certificates import credentials
-from tests.tools.pyopenssl import OpenSslEnd, openssl_context
+from tests.tools.pyopenssl import CIPHER_NAMES, OpenSslEnd, openssl_context
 
+_SUITE = CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 _PAIRS = 15
 _HANDSHAKES = 40
 
 
-def our_handshake(client: DtlsConfiguration, server: DtlsConfiguration) -> None:
+def our_handshake(
+    client_configuration: DtlsConfiguration, server_configuration: DtlsConfiguration
+) -> tuple[DtlsConnection, DtlsConnection]:
     """One handshake of ours with ourselves.
 
-    :raises RuntimeError: when it does not end well, or not with what is measured.
+    :returns: the client and the server, connected.
+    :raises RuntimeError: when it does not end well, or not with X25519.
     """
-    ends = DtlsConnection(client, Role.CLIENT, 0.0), DtlsConnection(server, Role.SERVER, 0.0)
-    sender, receiver = ends
+    client = sender = DtlsConnection(client_configuration, Role.CLIENT, 0.0)
+    server = receiver = DtlsConnection(server_configuration, Role.SERVER, 0.0)
     while datagrams := sender.datagrams_to_send():
         for datagram in datagrams:
             receiver.receive_datagram(datagram, 0.0)
         sender, receiver = receiver, sender
-    for end in ends:
+    for end in (client, server):
         if not isinstance(end.next_event(), HandshakeCompleted) or end.group is not NamedGroup.X25519:
             raise RuntimeError(f"our handshake went wrong: {end.error}")
+    return client, server
 
 
-def openssl_handshake(client_context: object, server_context: object) -> None:
+def openssl_handshake(
+    client_context: SSL.Context, server_context: SSL.Context, mtu: int = 1200
+) -> tuple[OpenSslEnd, OpenSslEnd]:
     """One handshake of OpenSSL's with itself.
 
-    :raises RuntimeError: when it does not end well, or not with what is measured.
+    :returns: the client and the server, connected.
+    :raises RuntimeError: when it does not end well, or not with X25519.
     """
-    ends = OpenSslEnd(client_context, Role.CLIENT), OpenSslEnd(server_context, Role.SERVER)
-    sender, receiver = ends
+    client = sender = OpenSslEnd(client_context, Role.CLIENT, mtu=mtu)
+    server = receiver = OpenSslEnd(server_context, Role.SERVER, mtu=mtu)
     while datagrams := sender.datagrams_to_send():
         for datagram in datagrams:
             receiver.receive_datagram(datagram)
         sender, receiver = receiver, sender
-    for end in ends:
+    for end in (client, server):
         if not end.handshake_completed or end.ssl.get_group_name() != "x25519":
             raise RuntimeError(f"OpenSSL's handshake went wrong: {end.error}")
+    return client, server
 
 
 def run() -> list[Result]:
@@ -58,7 +68,7 @@ def run() -> list[Result]:
         DtlsConfiguration(
             verifier=AcceptAnyPeer(),
             credentials=(credentials(end=end),),
-            cipher_suites=(CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,),
+            cipher_suites=(_SUITE,),
             srtp_profiles=(SrtpProtectionProfile.SRTP_AEAD_AES_128_GCM,),
         )
         for end in ("ours", "theirs")
@@ -66,7 +76,7 @@ def run() -> list[Result]:
     openssl_client, openssl_server = (
         openssl_context(
             credentials(end=end),
-            cipher_list=b"ECDHE-ECDSA-AES128-GCM-SHA256",
+            cipher_list=CIPHER_NAMES[_SUITE].encode(),
             srtp_profiles=b"SRTP_AEAD_AES_128_GCM",
         )
         for end in ("ours", "theirs")

@@ -1,31 +1,23 @@
 """CPU time of one record of 1,200 bytes, protected and unprotected, beside OpenSSL through pyOpenSSL."""
 
+import functools
+
 from cryptography.hazmat.backends.openssl import backend
 
 from benchmarks import Result, cpu_seconds, paired_medians
-from mediapeer.dtls import (
-    AcceptAnyPeer,
-    ApplicationData,
-    CipherSuite,
-    DtlsConfiguration,
-    DtlsConnection,
-    Role,
-)
+from benchmarks.handshake import openssl_handshake, our_handshake
+from mediapeer.dtls import AcceptAnyPeer, ApplicationData, CipherSuite, DtlsConfiguration, DtlsConnection
 from tests.tools.certificates import credentials
-from tests.tools.pyopenssl import OpenSslEnd, openssl_context
+from tests.tools.pyopenssl import CIPHER_NAMES, OpenSslEnd, openssl_context
 
 _PAIRS = 15
 _RECORDS = 3_000
 _DATA = bytes(1_200)
 _MTU = 1_400
-
 _SUITES = {
-    "AES-128-GCM": (CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, b"ECDHE-ECDSA-AES128-GCM-SHA256"),
-    "AES-256-GCM": (CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, b"ECDHE-ECDSA-AES256-GCM-SHA384"),
-    "ChaCha20-Poly1305": (
-        CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        b"ECDHE-ECDSA-CHACHA20-POLY1305",
-    ),
+    "AES-128-GCM": CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    "AES-256-GCM": CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    "ChaCha20-Poly1305": CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 
@@ -34,27 +26,13 @@ def our_association(suite: CipherSuite) -> tuple[DtlsConnection, DtlsConnection]
     configuration = DtlsConfiguration(
         verifier=AcceptAnyPeer(), credentials=(credentials(),), cipher_suites=(suite,), mtu=_MTU
     )
-    client, server = (DtlsConnection(configuration, role, 0.0) for role in (Role.CLIENT, Role.SERVER))
-    sender, receiver = client, server
-    while datagrams := sender.datagrams_to_send():
-        for datagram in datagrams:
-            receiver.receive_datagram(datagram, 0.0)
-        sender, receiver = receiver, sender
-    client.next_event()
-    server.next_event()
-    return client, server
+    return our_handshake(configuration, configuration)
 
 
-def openssl_association(cipher_list: bytes) -> tuple[OpenSslEnd, OpenSslEnd]:
+def openssl_association(suite: CipherSuite) -> tuple[OpenSslEnd, OpenSslEnd]:
     """A client and a server of OpenSSL's, connected."""
-    context = openssl_context(credentials(), cipher_list=cipher_list)
-    client, server = (OpenSslEnd(context, role, mtu=_MTU) for role in (Role.CLIENT, Role.SERVER))
-    sender, receiver = client, server
-    while datagrams := sender.datagrams_to_send():
-        for datagram in datagrams:
-            receiver.receive_datagram(datagram)
-        sender, receiver = receiver, sender
-    return client, server
+    context = openssl_context(credentials(), cipher_list=CIPHER_NAMES[suite].encode())
+    return openssl_handshake(context, context, _MTU)
 
 
 def our_record(sender: DtlsConnection, receiver: DtlsConnection) -> None:
@@ -84,11 +62,12 @@ def openssl_record(sender: OpenSslEnd, receiver: OpenSslEnd) -> None:
 def run() -> list[Result]:
     """Measure each AEAD."""
     results = []
-    for name, (suite, cipher_list) in _SUITES.items():
-        our_ends, openssl_ends = our_association(suite), openssl_association(cipher_list)
+    for name, suite in _SUITES.items():
+        our_work = functools.partial(our_record, *our_association(suite))
+        openssl_work = functools.partial(openssl_record, *openssl_association(suite))
         ours, peer = paired_medians(
-            lambda ends=our_ends: 1e6 * cpu_seconds(lambda: our_record(*ends), _RECORDS),
-            lambda ends=openssl_ends: 1e6 * cpu_seconds(lambda: openssl_record(*ends), _RECORDS),
+            functools.partial(cpu_seconds, our_work, _RECORDS),
+            functools.partial(cpu_seconds, openssl_work, _RECORDS),
             _PAIRS,
         )
         results.append(
@@ -96,8 +75,8 @@ def run() -> list[Result]:
                 case=f"{name}, {len(_DATA)} B",
                 metric="CPU of protect and unprotect",
                 unit="µs",
-                ours=ours,
-                peer=peer,
+                ours=1e6 * ours,
+                peer=1e6 * peer,
                 peer_name=f"pyOpenSSL, {backend.openssl_version_text()}",
                 runs=_PAIRS,
             )

@@ -26,7 +26,7 @@ class ProfileParameters:
     """What an SRTP protection profile stands for (RFC 5764 §4.1.2, RFC 7714 §14.2)."""
 
     name: str
-    "The crypto suite as browsers print it in ``srtpCipher``."
+    "The profile as IANA registers it, and as browsers print it in ``srtpCipher``."
     key_length: int
     "Length of a master key in bytes."
     salt_length: int
@@ -42,16 +42,16 @@ class ProfileParameters:
 
 PROFILES: dict[SrtpProtectionProfile, ProfileParameters] = {
     SrtpProtectionProfile.SRTP_AEAD_AES_128_GCM: ProfileParameters(
-        "AEAD_AES_128_GCM", 16, 12, pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM
+        "SRTP_AEAD_AES_128_GCM", 16, 12, pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM
     ),
     SrtpProtectionProfile.SRTP_AEAD_AES_256_GCM: ProfileParameters(
-        "AEAD_AES_256_GCM", 32, 12, pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM
+        "SRTP_AEAD_AES_256_GCM", 32, 12, pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM
     ),
     SrtpProtectionProfile.SRTP_AES128_CM_SHA1_80: ProfileParameters(
-        "AES_CM_128_HMAC_SHA1_80", 16, 14, pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80
+        "SRTP_AES128_CM_HMAC_SHA1_80", 16, 14, pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80
     ),
     SrtpProtectionProfile.SRTP_AES128_CM_SHA1_32: ProfileParameters(
-        "AES_CM_128_HMAC_SHA1_32", 16, 14, pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_32
+        "SRTP_AES128_CM_HMAC_SHA1_32", 16, 14, pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_32
     ),
 }
 

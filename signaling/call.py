@@ -30,6 +30,7 @@ CallHandler = Callable[["Call"], Awaitable[None]]
 
 #: How long the program may take to set a call up before it is answered, in seconds.
 SETUP_TIMEOUT = 10.0
+HANDLER_RAISED = "The program that handles calls raised an error."
 #: How long the peer connection may take to close, in seconds.
 CLOSE_TIMEOUT = 5.0
 
@@ -75,7 +76,7 @@ class Call:
         self._connected = asyncio.Event()
         self._closed = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._handler_error: BaseException | None = None
+        self._handler_failed = False
         peer_connection.on("track", self._on_track)
         peer_connection.on("datachannel", self._on_data_channel)
         peer_connection.on("connectionstatechange", self._on_connection_state)
@@ -166,18 +167,19 @@ class Call:
         except TimeoutError:
             task.cancel()
             raise HandlerError("The program that handles calls took too long to set this one up.") from None
-        if self._handler_error is not None:
-            raise HandlerError("The program that handles calls raised an error.")
-        if self._closing is not None:
-            raise CallRefused(self.reason)
+        self._check_not_ending()
 
     async def answer(self, sdp: str) -> str:
         """Take the other side's offer and answer it.
 
+        :raises CallRefused: when the call was ended meanwhile.
+        :raises HandlerError: when one of the handler's listeners raised.
         :raises Exception: whatever the negotiation raises on an offer that it cannot use.
         """
         await self.peer_connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+        self._check_not_ending()
         await self.peer_connection.setLocalDescription(await self.peer_connection.createAnswer())
+        self._check_not_ending()
         return self.peer_connection.localDescription.sdp
 
     async def offer(self) -> str:
@@ -213,13 +215,19 @@ class Call:
 
     # Inside
 
+    def _check_not_ending(self) -> None:
+        if self._handler_failed:
+            raise HandlerError(HANDLER_RAISED)
+        if self._closing is not None:
+            raise CallRefused(self.reason)
+
     async def _handle(self, handler: CallHandler) -> None:
         try:
             await handler(self)
         except MediaStreamError:
-            raise
-        except Exception as error:
-            self._handler_error = error
+            logger.debug("call %s: a track ended, and the handler with it", self.id)
+        except Exception:
+            self._handler_failed = True
             raise
         finally:
             self._ready.set()
@@ -275,7 +283,8 @@ class Call:
 
     def _fail(self, error: BaseException) -> None:
         logger.error("call %s: the handler raised, and the call ends", self.id, exc_info=error)
-        self.end("The program that handles calls raised an error.")
+        self._handler_failed = True
+        self.end(HANDLER_RAISED)
 
     async def _close(self, caller: asyncio.Task[Any] | None) -> None:
         logger.info("call %s ends: %s", self.id, self.reason)

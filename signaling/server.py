@@ -181,9 +181,7 @@ class SignalingServer:
             call.end(f"The call did not connect within {self.options.connect_timeout:.0f} seconds.")
 
     def _on_state(self, call: Call, state: CallState, timer: Timer) -> None:
-        if state is CallState.CONNECTED:
-            timer.cancel()
-        elif state is CallState.CLOSED:
+        if state is CallState.CLOSED:
             timer.cancel()
             self.calls.pop(call.id, None)
             self._ended[call.id] = call.reason or "It was closed."

@@ -127,8 +127,7 @@ class IceConnection(aioice.Connection):
         self.on_liveness = on_liveness
         self._addresses = addresses
         self._checked: OrderedDict[tuple[StunProtocol, Address], _CheckedAddress] = OrderedDict()
-        self._loop = asyncio.get_running_loop()
-        self._liveness = PathLiveness(self.now())
+        self._liveness = PathLiveness(0.0)
         self._liveness_state = Liveness.CONNECTED
         self._liveness_timer: asyncio.TimerHandle | None = None
         self._pac_timer: asyncio.TimerHandle | None = None
@@ -136,7 +135,7 @@ class IceConnection(aioice.Connection):
 
     def now(self) -> float:
         """The event loop's time in seconds."""
-        return self._loop.time()
+        return asyncio.get_running_loop().time()
 
     @property
     def liveness(self) -> Liveness:
@@ -259,7 +258,7 @@ class IceConnection(aioice.Connection):
 
     async def _open_host(self, address: str, component: int) -> _CheckedProtocol | None:
         try:
-            transport, protocol = await self._loop.create_datagram_endpoint(
+            transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: _CheckedProtocol(self), local_addr=(address, 0)
             )
         except OSError as error:
@@ -313,8 +312,9 @@ class IceConnection(aioice.Connection):
         """Take a candidate of the peer, or their end, which is heeded when the PAC timer has run out."""
         if remote_candidate is None:
             if self._pac_timer is None and not self._closing:
-                # The peer's checks may still reveal an address that no candidate told (RFC 8863 §4).
-                self._pac_timer = self._loop.call_later(PAC_TIMEOUT, self._pac_expired)
+                # The peer's checks may still reveal an address that no candidate told (RFC 8863 §4). aioice
+                # would give a component up whose candidates have all been told, and are none.
+                self._pac_timer = asyncio.get_running_loop().call_later(PAC_TIMEOUT, self._pac_expired)
         elif mdns.is_mdns_hostname(remote_candidate.host):
             self.counters["mdns_candidates"] += 1
         elif len(self._remote_candidates) >= REMOTE_CANDIDATES:
@@ -322,8 +322,34 @@ class IceConnection(aioice.Connection):
         else:
             await super().add_remote_candidate(remote_candidate)
 
+    def _remote_candidates_expected(self) -> bool:
+        """Whether :meth:`connect` must go on looking for new pairs to check, every 20 ms.
+
+        When candidates have been told to their end there are none; new pairs then come from the peer's checks,
+        which start checks of their own.
+        """
+        if self._pac_timer is not None and self._check_list:
+            return False
+        return super()._remote_candidates_expected()
+
+    def _check_periodic(self) -> bool:
+        """Start the next check; whether :meth:`connect` shall come back in 20 ms for another.
+
+        aioice comes back once more when none is left, and so takes 20 ms where a round trip would do.
+        """
+        if not super()._check_periodic():
+            return False
+        unchecked = (CandidatePair.State.WAITING, CandidatePair.State.FROZEN)
+        return self._remote_candidates_expected() or any(
+            pair.task is None and pair.state in unchecked for pair in self._check_list
+        )
+
+    def _check_list_maybe_fail(self) -> None:
+        if self._pac_timer is None or self._remote_candidates_end:
+            super()._check_list_maybe_fail()
+
     def _pac_expired(self) -> None:
-        self._end_of_candidates = self._loop.create_task(super().add_remote_candidate(None))
+        self._end_of_candidates = asyncio.create_task(super().add_remote_candidate(None))
 
     # Liveness
 
@@ -375,7 +401,7 @@ class IceConnection(aioice.Connection):
         state = self._liveness.state(now)
         if state is not Liveness.EXPIRED:
             when = self._liveness.next_change(now)
-            self._liveness_timer = self._loop.call_at(when, self._update_liveness)
+            self._liveness_timer = asyncio.get_running_loop().call_at(when, self._update_liveness)
         if state is not self._liveness_state:
             self._liveness_state = state
             if self.on_liveness is not None:

@@ -172,14 +172,13 @@ class WebmRecorder:
             self._queue.put(Item(index, self._clock(), frame))
 
     async def _complete(self) -> RecordingSummary | None:
-        """Wait for the writer's thread, then put the file in its place; ``None`` when that failed."""
+        """Wait for the writer's thread; ``None`` when it failed."""
         executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="recording")
         try:
-            await asyncio.get_running_loop().run_in_executor(executor, self._writer.run)
+            await asyncio.get_running_loop().run_in_executor(executor, self._write)
             if not self._writer.written_kinds:
                 self._error = "Nothing was recorded: no audio or video arrived."
                 return None
-            self._part.rename(self.path)
         except Exception as error:
             # Encoders and muxers fail in many ways, and none of them may reach the call.
             self._error = f"The recording ended: {_in_words(error)}."
@@ -187,6 +186,8 @@ class WebmRecorder:
             logger.error("recording %s ended: %s", self.path.name, error, exc_info=not expected)
             return None
         finally:
+            # Also when the event loop ends without stop(): the thread finishes the file, and the process can end.
+            self._queue.close()
             executor.shutdown(wait=False)
             await self._stop_reading()
         return RecordingSummary(
@@ -196,6 +197,12 @@ class WebmRecorder:
             tuple(self._writer.written_kinds),
             dict(self._queue.dropped),
         )
+
+    def _write(self) -> None:
+        """In the thread: write the file to its end, and give it its name."""
+        self._writer.run()
+        if self._writer.written_kinds:
+            self._part.rename(self.path)
 
     async def _stop_reading(self) -> None:
         for task in self._readers:

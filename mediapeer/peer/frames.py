@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-#: Frames that wait for ``track.recv()``, by the kind of track: half a second of video, two of audio.
-WAITING_FRAMES = {"audio": 100, "video": 15}
+#: Frames that wait for ``track.recv()``, by the kind of track: a second of video, two of audio.
+WAITING_FRAMES = {"audio": 100, "video": 30}
 
 
 class LatestFrames(asyncio.Queue[Any]):

@@ -37,7 +37,7 @@ class DtlsTransportStats(RTCTransportStats):
     tlsGroup: str = ""
     "The group of the key exchange: ``X25519``."
     srtpCipher: str = ""
-    "The SRTP crypto suite: ``AEAD_AES_128_GCM``. Empty too when the peer does not use SRTP."
+    "The SRTP protection profile: ``SRTP_AEAD_AES_128_GCM``. Empty too when the peer does not use SRTP."
     localCertificateId: str = ""
     "The id of our certificate's entry in the report."
     remoteCertificateId: str = ""

@@ -27,6 +27,7 @@ from mediapeer.dtls import (
 from mediapeer.dtls.registry import HandshakeType
 from tests.tools.certificates import credentials, write_pem
 from tests.tools.command import Command
+from tests.tools.pyopenssl import CIPHER_NAMES
 from tests.tools.udp import LOOPBACK, Loss, UdpAssociation, accept, loopback_socket, no_loss
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
@@ -34,14 +35,6 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs t
 HANDSHAKE_TYPE_AT = 13
 SRTP_LABEL = "EXTRACTOR-dtls_srtp"
 EXPORT = ["-keymatexport", SRTP_LABEL, "-keymatexportlen", "60"]
-OPENSSL_SUITES = {
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: "ECDHE-ECDSA-AES128-GCM-SHA256",
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: "ECDHE-ECDSA-AES256-GCM-SHA384",
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-ECDSA-CHACHA20-POLY1305",
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: "ECDHE-RSA-AES128-GCM-SHA256",
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384: "ECDHE-RSA-AES256-GCM-SHA384",
-    CipherSuite.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-RSA-CHACHA20-POLY1305",
-}
 OPENSSL_GROUPS = {
     NamedGroup.X25519: "X25519",
     NamedGroup.SECP256R1: "P-256",
@@ -146,7 +139,7 @@ def test_each_srtp_profile_and_the_keys_exported_for_it(
 @pytest.mark.parametrize("suite", list(CipherSuite))
 def test_each_cipher_suite(associate: Associate, role: Role, suite: CipherSuite) -> None:
     kind = "ecdsa-p256" if "ECDSA" in suite.name else "rsa-2048"
-    association, command = associate(role, "-cipher", OPENSSL_SUITES[suite], kind=kind)
+    association, command = associate(role, "-cipher", CIPHER_NAMES[suite], kind=kind)
     assert_talks(association, command)
     assert association.connection.cipher_suite is suite
 

@@ -32,17 +32,9 @@ from mediapeer.dtls import (
     SrtpProtectionProfile,
 )
 from tests.tools.certificates import credentials
-from tests.tools.pyopenssl import OpenSslEnd, openssl_context
+from tests.tools.pyopenssl import CIPHER_NAMES, OpenSslEnd, openssl_context
 
 SRTP_LABEL = b"EXTRACTOR-dtls_srtp"
-OPENSSL_NAMES = {
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: "ECDHE-ECDSA-AES128-GCM-SHA256",
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: "ECDHE-ECDSA-AES256-GCM-SHA384",
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-ECDSA-CHACHA20-POLY1305",
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: "ECDHE-RSA-AES128-GCM-SHA256",
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384: "ECDHE-RSA-AES256-GCM-SHA384",
-    CipherSuite.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256: "ECDHE-RSA-CHACHA20-POLY1305",
-}
 ROLES = [Role.CLIENT, Role.SERVER]
 
 #: What a network makes of a batch of datagrams, each with its number in its direction.
@@ -278,7 +270,7 @@ def test_each_cipher_suite(role: Role, suite: CipherSuite) -> None:
     kind = "ecdsa-p256" if "ECDSA" in suite.name else "rsa-2048"
     association = associate(role, kind=kind, cipher_suites=(suite,))
     assert_talks(association)
-    assert association.theirs.ssl.get_cipher_name() == OPENSSL_NAMES[suite]
+    assert association.theirs.ssl.get_cipher_name() == CIPHER_NAMES[suite]
     assert association.ours.cipher_suite is suite
 
 

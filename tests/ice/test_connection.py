@@ -135,6 +135,13 @@ async def test_a_silent_peer_is_disconnected_within_five_seconds_and_comes_back(
     mend(network)
     await asyncio.sleep(2.1)
     assert [state for _, state in changes] == [Liveness.DISCONNECTED, Liveness.CONNECTED]
+
+    # Media that proves to be the peer's connects again at once, whatever becomes of checks.
+    cut(network)
+    await asyncio.sleep(10)
+    assert ours.liveness is Liveness.DISCONNECTED
+    ours.heard()
+    assert ours.liveness is Liveness.CONNECTED
     await ours.close()
     await peer.close()
 
@@ -207,6 +214,16 @@ async def test_names_under_local_are_not_asked_for_and_the_peers_checks_show_its
 
 
 @virtual
+async def test_a_path_that_works_is_found_in_a_round_trip(network: Network) -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    ours, peer = await connected()
+    assert loop.time() - started < 0.01
+    await ours.close()
+    await peer.close()
+
+
+@virtual
 async def test_without_any_answer_ice_fails_after_the_pac_timer(network: Network) -> None:
     ours, peer = await gathered()
     started = ours.now()
@@ -214,6 +231,27 @@ async def test_without_any_answer_ice_fails_after_the_pac_timer(network: Network
     with pytest.raises(ConnectionError):
         await ours.connect()
     assert PAC_TIMEOUT <= ours.now() - started <= PAC_TIMEOUT + 1
+    await ours.close()
+    await peer.close()
+
+
+@virtual
+async def test_a_check_that_fails_early_does_not_end_the_waiting_for_the_peers_own(network: Network) -> None:
+    ours, peer = await gathered()
+    elsewhere = ("192.0.2.9", 9)
+    await ours.add_remote_candidate(Candidate.from_sdp("1 1 udp 1 192.0.2.9 9 typ host"))
+    await ours.add_remote_candidate(None)
+    task = asyncio.create_task(ours.connect())
+    await asyncio.sleep(0.1)
+    [check] = [datagram.data for _, datagram in network.sent if datagram.destination == elsewhere]
+    refusal = stun.Message(stun.Method.BINDING, stun.Class.ERROR, check[8:20])
+    refusal.attributes["ERROR-CODE"] = (500, "Server Error")
+    refusal.add_message_integrity(peer.local_password.encode())
+    network.inject(bytes(refusal), elsewhere, address_of(ours))
+    await asyncio.sleep(10)
+    await peer.add_remote_candidate(ours.local_candidates[0])
+    await peer.add_remote_candidate(None)
+    await asyncio.gather(peer.connect(), task)
     await ours.close()
     await peer.close()
 

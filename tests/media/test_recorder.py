@@ -1,8 +1,10 @@
 """The recorder: what is in the file, when it has its name, and what happens when it cannot be written."""
 
+import asyncio
 import json
 import pathlib
 import subprocess
+import threading
 from typing import Any
 
 import av
@@ -122,6 +124,10 @@ async def test_a_track_that_never_begins_does_not_spoil_the_file(tmp_path: pathl
     recorder = WebmRecorder(tmp_path / "call.webm", [audio, video], clock=clock)
     recorder.start()
     await play(clock, sound(audio, 4))
+    async with asyncio.timeout(10):
+        while recorder.duration < 3:  # it is written now, and not only when it is stopped
+            await asyncio.sleep(0.001)
+    assert recorder.state is RecordingState.RECORDING
     summary = await recorder.stop()
     assert summary.tracks == ("audio",)
     assert abs(summary.duration - 4) < 0.1
@@ -231,3 +237,17 @@ async def test_frames_that_others_read_are_left_as_they_are(tmp_path: pathlib.Pa
     await recorder.stop()
     assert [(frame.pts, frame.time_base) for _, _, frame in script] == before  # type: ignore[attr-defined]
     await settle()
+
+
+def test_a_recording_that_nobody_stops_is_finished_when_the_event_loop_ends(tmp_path: pathlib.Path) -> None:
+    async def forget() -> None:
+        clock, audio = Clock(), PushTrack("audio")
+        WebmRecorder(tmp_path / "call.webm", [audio], clock=clock).start()
+        await play(clock, sound(audio, 3))
+
+    asyncio.run(forget())
+    for thread in threading.enumerate():
+        if thread.name.startswith("recording"):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert abs(float(ffprobe(tmp_path / "call.webm")["format"]["duration"]) - 3) < 0.1

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import aiortc
 import av
 import pytest
+from aioice import stun
 
-from mediapeer import DtlsTransportStats, RTCPeerConnection
+from mediapeer import DtlsTransportStats, RTCConfiguration, RTCIceServer, RTCPeerConnection
 from mediapeer.dtls import AlertDescription
 from tests.peer.calls import (
     TONE,
@@ -22,6 +23,7 @@ from tests.peer.calls import (
     ours,
     state,
 )
+from tests.peer.turn import PASSWORD, USER, TurnServer
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +190,79 @@ async def test_candidates_are_of_the_addresses_that_were_asked_for() -> None:
     await peer.close()
 
 
-async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
-    from mediapeer import RTCConfiguration, RTCIceServer
+def test_a_connection_may_be_made_before_its_event_loop_runs() -> None:
+    """Programs written for aiortc do that."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        peer = RTCPeerConnection()
+        channel = peer.createDataChannel("chat")
+        assert (peer.connectionState, channel.readyState) == ("new", "connecting")
+        loop.run_until_complete(peer.close())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers every Binding request that its client looks like 203.0.113.7."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        request = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.7", addr[1])
+        self.transport.sendto(bytes(answer), addr)
+
+
+async def test_a_stun_server_gives_a_candidate_and_a_dead_one_does_no_harm() -> None:
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
+    port = server.get_extra_info("sockname")[1]
+    peer = ours(iceServers=[RTCIceServer(f"stun:127.0.0.1:{port}")])
+    peer.createDataChannel("chat")
+    await peer.setLocalDescription(await peer.createOffer())
+    types = [line.split()[7] for line in peer.localDescription.sdp.splitlines() if "a=candidate" in line]
+    assert types == ["host", "srflx"]
+    await peer.close()
+    server.close()
+
+    peer = ours(iceServers=[RTCIceServer("stun:127.0.0.1:9")])
+    peer.createDataChannel("chat")
+    [transport] = peer.transports
+    agent = transport.transport.iceGatherer._connection
+    candidates = await agent.get_component_candidates(1, [], timeout=0.05)
+    assert [candidate.type for candidate in candidates] == ["host"]
+    await peer.close()
+
+
+async def test_a_call_through_a_turn_server_alone() -> None:
+    server = await TurnServer.start()
+    url = f"turn:127.0.0.1:{server.port}?transport=udp"
+    offerer = ours(
+        iceServers=[RTCIceServer(url, username=USER, credential=PASSWORD)],
+        iceTransportPolicy=aiortc.RTCIceTransportPolicy.RELAY,
+    )
+    answerer = ours()
+    echo(answerer)
+    channel = offerer.createDataChannel("chat")
+    echoed: asyncio.Queue[str] = asyncio.Queue()
+    channel.on("open", lambda: channel.send("through the relay"))
+    channel.on("message", echoed.put_nowait)
+    await negotiate(offerer, answerer)
+    assert await state(offerer, "connected", "failed") == "connected"
+    assert await echoed.get() == "through the relay"
+    candidates = [line for line in offerer.localDescription.sdp.splitlines() if "a=candidate" in line]
+    assert [line.split()[7] for line in candidates] == ["relay"]
+    assert server.relayed_datagrams > 10
+    await offerer.close()
+    await answerer.close()
+    server.close()
+
+
+async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
     for configuration in (None, RTCConfiguration(), aiortc.RTCConfiguration()):
         peer = RTCPeerConnection(configuration)
         peer.createDataChannel("chat")

@@ -9,6 +9,7 @@ import importlib.metadata
 import inspect
 from types import ModuleType
 
+import aioice
 import aiortc
 import pytest
 from aiortc import (
@@ -115,6 +116,32 @@ def test_the_factory_of_aiortc_does_what_ours_does() -> None:
         "__updateIceConnectionState",
         "__updateIceGatheringState",
     }, ADVICE
+
+
+def test_the_parts_of_aioice_that_we_build_on_are_there() -> None:
+    """``mediapeer/ice`` overrides or calls these methods of aioice's connection, and calls this function."""
+    methods = {
+        "_check_list_maybe_fail": ["self"],
+        "_check_periodic": ["self"],
+        "_remote_candidates_expected": ["self"],
+        "_valid_username": ["self", "username"],
+        "add_remote_candidate": ["self", "remote_candidate"],
+        "build_request": ["self", "pair", "nominate"],
+        "close": ["self"],
+        "data_received": ["self", "data", "component"],
+        "get_component_candidates": ["self", "component", "addresses", "timeout"],
+        "query_consent": ["self"],
+        "request_received": ["self", "message", "addr", "protocol"],
+    }
+    for name, parameters in methods.items():
+        method = getattr(aioice.ice.Connection, name, None)
+        assert callable(method), f"{name}: {ADVICE}"
+        assert list(inspect.signature(method).parameters) == parameters, f"{name}: {ADVICE}"
+    asks_stun = inspect.signature(aioice.ice.server_reflexive_candidate)
+    assert list(asks_stun.parameters) == ["protocol", "stun_server"], ADVICE
+    agent = aioice.Connection(ice_controlling=True)
+    for name in ("_nominated", "_check_list", "_queue", "_protocols", "_remote_candidates", "_closing"):
+        assert hasattr(agent, name), f"{name}: {ADVICE}"
 
 
 async def test_the_private_attributes_that_we_use_are_there() -> None:

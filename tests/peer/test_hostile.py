@@ -77,15 +77,16 @@ async def test_handlers_that_raise_are_reported_and_end_nothing(
         call.answerer.on(event, lambda: 1 / 0)
         call.offerer.on(event, lambda: 1 / 0)
     call.channel.on("open", lambda: 1 / 0)
+    call.channel.on("message", lambda message: 1 / 0)
     with caplog.at_level(logging.ERROR):
         await call.establish()
         for question in ("one", "two", "three"):
             await answers(call.channel, question)
     assert call.names()[-1] == "connected"
     defects = [r for r in caplog.records if r.exc_info and r.exc_info[0] is ZeroDivisionError]
-    assert len(defects) >= 2 * 3 + 3
-    [transport] = call.answerer.transports
-    assert transport.counters["data_handler_errors"] == 0
+    assert len(defects) >= 3 * 3 + 3
+    for peer in (call.offerer, call.answerer):
+        assert peer.transports[0].counters["data_handler_errors"] == 0
     await call.close()
 
 

@@ -39,10 +39,11 @@ def accept(
     """Answer ClientHellos until one shows a cookie.
 
     :returns: its connection, and the port it came from.
-    :raises TimeoutError: when none does for ``timeout_seconds``.
+    :raises TimeoutError: when none does within ``timeout_seconds``.
     """
-    udp.settimeout(timeout_seconds)
+    deadline = time.monotonic() + timeout_seconds
     while True:
+        udp.settimeout(max(0.001, deadline - time.monotonic()))
         data, address = udp.recvfrom(65_536)
         answer = listener.receive_datagram(data, repr(address).encode(), time.monotonic())
         if isinstance(answer, DtlsConnection):

@@ -56,7 +56,7 @@ async def test_statistics_tell_what_was_negotiated(network: Network) -> None:
     report = ends.server._get_stats()
     stats = report[ends.server._stats_id]
     assert isinstance(stats, DtlsTransportStats)
-    assert (stats.tlsVersion, stats.tlsGroup, stats.srtpCipher) == ("FEFD", "X25519", "AEAD_AES_128_GCM")
+    assert (stats.tlsVersion, stats.tlsGroup, stats.srtpCipher) == ("FEFD", "X25519", "SRTP_AEAD_AES_128_GCM")
     assert stats.dtlsCipher == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
     assert (stats.dtlsRole, stats.dtlsState, stats.iceRole) == ("server", "connected", "controlling")
     assert stats.handshakeDuration == pytest.approx(0.004, abs=0.0015)
@@ -268,6 +268,9 @@ async def test_a_receiver_that_raises_ends_neither_the_call_nor_the_stream(netwo
     await until(lambda: len(receiver.packets) == 3 and len(association.records) == 3)
     assert ends.server.state == "connected"
     assert ends.server.counters["packet_handler_errors"] == 3
+    receiver.raises = ConnectionError("it answered too late")
+    await ends.client._send_rtp(rtp(3))
+    await until(lambda: ends.server.counters["unanswered_packets"] == 1)
     assert ends.server.counters["data_handler_errors"] == 3
     await ends.stop()
 
@@ -362,11 +365,14 @@ async def test_a_transport_may_be_stopped_from_within_its_own_receive_path(netwo
     class Hangup(Association):
         async def _handle_data(self, data: bytes) -> None:
             await ends.server.stop()
+            self.records.append(data)
 
-    ends.server._register_data_receiver(Hangup())
+    association = Hangup()
+    ends.server._register_data_receiver(association)
     await ends.client._send_data(b"go")
     await until(lambda: ends.client.state == "closed")
     assert ends.server.state == "closed"
+    assert association.records == [b"go"]
     await ends.stop()
 
 

@@ -9,7 +9,7 @@ import functools
 import gc
 import inspect
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,8 +174,3 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert loop.time() < deadline, "it did not happen in time"
         await asyncio.sleep(0.001)
-
-
-def spawn(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start a part of a scenario that goes on beside the rest."""
-    return asyncio.create_task(coroutine)

@@ -1,0 +1,262 @@
+"""One call between a browser and the server, from offer to recording, as a program: it reports what it saw.
+
+``python -m tests.e2e.scenario OPTIONS REPORT``, in a sandbox (:mod:`tests.tools.sandbox`): OPTIONS is a
+:class:`Scenario` in JSON; what :func:`play` gives is written to the file REPORT.
+"""
+
+import array
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+import av
+from aiohttp import web
+
+from mediapeer import MediaStreamError, RTCConfiguration
+from mediapeer.media import RelayedTrack
+from signaling import Call, CallState, Guard, ServerOptions, SignalingServer, create_application, echo
+from tests.tools.browser import BrowserError, BrowserName, Page, launch
+
+TONE = 1000
+"The tone that the browser's microphone gives, in Hz. Firefox has no other."
+RECORDED_SECONDS = 4.0
+ENOUGH_FRAMES = 15
+MESSAGE = "grüezi 👋"
+
+_PAGE_SCRIPT = pathlib.Path(__file__).parent / "call.js"
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Who does what."""
+
+    browser: BrowserName
+    offerer: Literal["browser", "server"] = "browser"
+    dtls_client: Literal["browser", "server"] = "browser"
+    wrong_fingerprint: bool = False
+    "Whether the fingerprint in the answer is changed on its way to the offerer."
+
+
+class Observer:
+    """Looks at what Python receives of a call."""
+
+    def __init__(self) -> None:
+        self.states: list[str] = []
+        self.frames = {"audio": 0, "video": 0}
+        self.pictures: set[int] = set()
+        "Pictures that differ."
+        self.width = 0
+        self.tone: float | None = None
+        self.reason: str | None = None
+        self.closed = asyncio.Event()
+
+    async def handle(self, call: Call) -> None:
+        """The server's handler: the default one, and this one watches."""
+        await echo(call)
+
+        @call.on("track")
+        def on_track(track: RelayedTrack) -> None:
+            watcher = next(reader for reader in call.subscribe() if reader.kind == track.kind)
+            call.create_task(self._watch_video(watcher) if track.kind == "video" else self._listen(watcher))
+
+        @call.on("state")
+        def on_state(state: CallState) -> None:
+            self.states.append(state.value)
+            self.reason = call.reason
+            if state is CallState.CLOSED:
+                self.closed.set()
+
+    async def _watch_video(self, track: RelayedTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while isinstance(frame := await track.recv(), av.VideoFrame):
+                self.frames["video"] += 1
+                self.width = frame.width
+                if self.frames["video"] % 5 == 0 and len(self.pictures) < 50:
+                    self.pictures.add(hash(bytes(frame.planes[0])[::97]))
+
+    async def _listen(self, track: RelayedTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            samples = array.array("h")
+            while isinstance(frame := await track.recv(), av.AudioFrame):
+                self.frames["audio"] += 1
+                channels = len(frame.layout.channels)
+                samples.extend(
+                    array.array("h", bytes(frame.planes[0])[: 2 * channels * frame.samples])[::channels]
+                )
+                if len(samples) >= frame.sample_rate:
+                    self.tone = frequency(samples, frame.sample_rate)
+                    samples = array.array("h")
+
+
+def frequency(samples: Sequence[int], sample_rate: int) -> float | None:
+    """The frequency of a pure tone in Hz, from how often it goes up through zero; ``None`` in silence."""
+    if max(samples) < 300:
+        return None
+    rises = sum(a < 0 <= b for a, b in itertools.pairwise(samples))
+    return rises * sample_rate / len(samples)
+
+
+@contextlib.asynccontextmanager
+async def serve(observer: Observer, record_directory: pathlib.Path) -> AsyncIterator[str]:
+    """Run the real server, and give the URL of its page."""
+    configuration = RTCConfiguration(iceAddresses=[_LOOPBACK])
+    server = SignalingServer(ServerOptions(configuration=configuration, record_directory=record_directory))
+    server.on_call(observer.handle)
+    runner = web.AppRunner(create_application(server, Guard(_LOOPBACK)), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, _LOOPBACK, 0).start()
+        yield f"http://{_LOOPBACK}:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+def write_tone(path: pathlib.Path) -> None:
+    """A file for Chromium's microphone: :data:`TONE`, a second long, to be repeated."""
+    rate = 48_000
+    samples = array.array("h", (int(8000 * math.sin(2 * math.pi * TONE * n / rate)) for n in range(rate)))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+
+
+def examine(path: pathlib.Path) -> dict[str, Any]:
+    """Decode a recording from its beginning to its end, and say what is in it. Times are in seconds."""
+    report: dict[str, Any] = {"probed": probe(path), "decoded": {}}
+    with av.open(str(path)) as container:
+        for kind in ("audio", "video"):
+            times: list[float] = []
+            container.seek(0)
+            for frame in container.decode(container.streams.get(**{kind: 0})):
+                if not isinstance(frame, av.AudioFrame | av.VideoFrame):
+                    continue
+                length = frame.samples / frame.sample_rate if isinstance(frame, av.AudioFrame) else 0.0
+                times += [float(frame.time or 0), float(frame.time or 0) + length]
+            report["decoded"][kind] = {"frames": len(times) // 2, "first": min(times), "last": max(times)}
+    return report
+
+
+def probe(path: pathlib.Path) -> dict[str, Any]:
+    """What ffprobe says of a recording."""
+    entries = "format=format_name,duration:stream=codec_type,codec_name"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "json", str(path)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return result
+
+
+async def play(scenario: Scenario) -> dict[str, Any]:
+    """Make the call."""
+    observer = Observer()
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        tone = directory / "tone.wav"
+        write_tone(tone)
+        switches = [f"--use-file-for-fake-audio-capture={tone}"] if scenario.browser == "chromium" else []
+        async with (
+            serve(observer, directory / "recordings") as url,
+            launch(scenario.browser, switches=switches) as browser,
+        ):
+            page = await browser.open(url)
+            await page.evaluate(f"() => {{ {_PAGE_SCRIPT.read_text()} }}")
+            started = time.monotonic()
+            await page.evaluate(
+                f"(options) => testCall.{'offer' if scenario.offerer == 'browser' else 'answer'}(options)",
+                {"dtlsClient": scenario.dtls_client, "wrongFingerprint": scenario.wrong_fingerprint},
+            )
+            report: dict[str, Any] = {}
+            if scenario.wrong_fingerprint:
+                report |= await _watch_it_fail(page, observer)
+            else:
+                report |= await _talk(page, started)
+                report["recording"] |= examine(directory / "recordings" / report["recording"]["name"])
+                report |= await _hang_up(page, observer)
+            report |= {"version": browser.version, "console_errors": browser.console_errors}
+    return report | {
+        "python": {
+            "states": observer.states,
+            "reason": observer.reason,
+            "frames": observer.frames,
+            "pictures": len(observer.pictures),
+            "width": observer.width,
+            "tone": observer.tone,
+        }
+    }
+
+
+async def _wait_for(page: Page, condition: str, *arguments: object) -> None:
+    try:
+        await page.wait_for(condition, *arguments)
+    except BrowserError as error:
+        error.add_note(json.dumps(await page.evaluate("() => testCall.statistics()")))
+        raise
+
+
+async def _watch_it_fail(page: Page, observer: Observer) -> dict[str, Any]:
+    await _wait_for(page, "() => testCall.pc.connectionState === 'failed'")
+    async with asyncio.timeout(20):
+        await observer.closed.wait()
+    return {"browser": await page.evaluate("() => testCall.statistics()")}
+
+
+async def _talk(page: Page, started: float) -> dict[str, Any]:
+    await _wait_for(page, "() => testCall.pc.connectionState === 'connected'")
+    connected = time.monotonic() - started
+    await _wait_for(page, "(message) => testCall.say(message)", MESSAGE)
+    await _wait_for(page, "() => testCall.messages.length > 0")
+    await _wait_for(
+        page,
+        "async (enough) => (await testCall.statistics()).framesDecoded >= enough",
+        ENOUGH_FRAMES,
+    )
+    recording = await page.evaluate(
+        """async (seconds) => {
+            const path = `/api/calls/${testCall.id}/recording`;
+            await api("POST", path);
+            const start = performance.now();
+            await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+            const wanted = (performance.now() - start) / 1000;
+            const entry = await api("DELETE", path);
+            const listed = await api("GET", "/api/recordings");
+            return { ...entry, wanted, listed: listed.map((other) => other.name) };
+        }""",
+        RECORDED_SECONDS,
+    )
+    return {
+        "tone": await page.evaluate("() => testCall.tone()"),
+        "connected_after": connected,
+        "recording": recording,
+        "browser": await page.evaluate("() => testCall.statistics()"),
+        "call": await page.evaluate("() => api('GET', `/api/calls/${testCall.id}`)"),
+    }
+
+
+async def _hang_up(page: Page, observer: Observer) -> dict[str, Any]:
+    await page.evaluate("() => testCall.hangUp()")
+    started = time.monotonic()
+    async with asyncio.timeout(20):
+        await observer.closed.wait()
+    return {"noticed_after": time.monotonic() - started}
+
+
+def main() -> None:
+    """Play what the command line says."""
+    scenario = Scenario(**json.loads(sys.argv[1]))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(scenario))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Real browsers call the real server: audio, video, data and a recording, whoever offers and whoever greets.
+
+The call is made by a program in a sandbox, tests/e2e/scenario.py; here its report is judged.
+"""
+
+from typing import Any, Literal
+
+import pytest
+
+from tests.e2e.scenario import MESSAGE, RECORDED_SECONDS, TONE
+from tests.tools.browser import BrowserName
+from tests.tools.sandbox import run_module
+
+pytestmark = pytest.mark.browser
+
+Side = Literal["browser", "server"]
+
+#: What must not be in the output of a server whose calls went as these do.
+SIGNS_OF_TROUBLE = ("Traceback", "never retrieved", "was destroyed but it is pending", "ResourceWarning")
+
+
+def play(browser: BrowserName, **options: object) -> dict[str, Any]:
+    """Make the call; nothing may have gone wrong in silence."""
+    report = run_module("tests.e2e.scenario", {"browser": browser, **options})
+    assert [sign for sign in SIGNS_OF_TROUBLE if sign in report["output"]] == [], report["output"]
+    return report
+
+
+@pytest.mark.parametrize("dtls_client", ["browser", "server"])
+@pytest.mark.parametrize("offerer", ["browser", "server"])
+def test_a_call_is_echoed_and_recorded(browser: BrowserName, offerer: Side, dtls_client: Side) -> None:
+    report = play(browser, offerer=offerer, dtls_client=dtls_client)
+    assert_the_browser_has_it_all(report, dtls_client)
+    assert_python_has_it_all(report, offerer, dtls_client)
+    assert_the_recording_is_whole(report["recording"])
+    assert report["python"]["states"] == ["connecting", "connected", "closed"]
+    assert report["noticed_after"] < 2, "the end of the call was not told, only found"
+    assert report["console_errors"] == []
+
+
+def assert_the_browser_has_it_all(report: dict[str, Any], dtls_client: Side) -> None:
+    """In the browser: the connection is secure, and what it sent has come back."""
+    seen = report["browser"]
+    transport = seen["transport"]
+    assert seen["connectionState"] == "connected"
+    assert transport["dtlsState"] == "connected"
+    assert transport["dtlsRole"] == ("client" if dtls_client == "browser" else "server")
+    assert transport["tlsVersion"] == "FEFD"
+    assert transport["dtlsCipher"] == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    assert transport["srtpCipher"] in ("SRTP_AEAD_AES_128_GCM", "SRTP_AES128_CM_HMAC_SHA1_80")
+    assert seen["framesDecoded"] >= 30
+    assert seen["frameWidth"] == 640
+    assert seen["audioPackets"] >= 100
+    assert report["tone"] == pytest.approx(TONE, rel=0.02)
+    assert seen["messages"] == [MESSAGE]
+
+
+def assert_python_has_it_all(report: dict[str, Any], offerer: Side, dtls_client: Side) -> None:
+    """In Python: the same connection from the other end, moving pictures and the tone."""
+    call, seen, transport = report["call"], report["python"], report["browser"]["transport"]
+    assert call["state"] == "connected"
+    assert call["direction"] == ("incoming" if offerer == "browser" else "outgoing")
+    security = call["security"]
+    assert security["dtlsState"] == "connected"
+    assert security["dtlsRole"] == ("server" if dtls_client == "browser" else "client")
+    assert security["dtlsVersion"] == "DTLS 1.2"
+    assert security["cipherSuite"] == transport["dtlsCipher"]
+    assert security["group"] == "X25519"
+    assert security["srtpProfile"] == transport["srtpCipher"]
+    if dtls_client == "browser":
+        assert security["srtpProfile"] == "SRTP_AEAD_AES_128_GCM", "the server's first choice"
+    assert security["localFingerprint"] != security["remoteFingerprint"]
+    assert seen["frames"]["video"] >= 60
+    assert seen["width"] == 640
+    assert seen["pictures"] >= 5, "the picture stands still"
+    assert seen["frames"]["audio"] >= 200
+    assert seen["tone"] == pytest.approx(TONE, rel=0.02)
+
+
+def assert_the_recording_is_whole(recording: dict[str, Any]) -> None:
+    """The file opens in FFmpeg's tools, has both tracks from beginning to end, and is as long as it was run."""
+    assert recording["name"] in recording["listed"]
+    assert recording["wanted"] == pytest.approx(RECORDED_SECONDS, abs=0.3)
+    probed = recording["probed"]
+    assert sorted(stream["codec_type"] for stream in probed["streams"]) == ["audio", "video"]
+    assert float(probed["format"]["duration"]) == pytest.approx(recording["wanted"], abs=0.5)
+    for track in recording["decoded"].values():
+        assert track["first"] < 0.5
+        assert track["last"] == pytest.approx(recording["wanted"], abs=0.5)
+    assert recording["decoded"]["video"]["frames"] > 10 * RECORDED_SECONDS
+    assert recording["decoded"]["audio"]["frames"] > 40 * RECORDED_SECONDS
+
+
+@pytest.mark.parametrize("offerer", ["browser", "server"])
+def test_a_wrong_fingerprint_in_the_answer_fails_both_ends(browser: BrowserName, offerer: Side) -> None:
+    """The offerer sees it. The other end learns of it by an alert, and neither gets a frame."""
+    report = play(browser, offerer=offerer, dtls_client="browser", wrong_fingerprint=True)
+    assert report["browser"]["connectionState"] == "failed"
+    assert report["browser"]["transport"]["dtlsState"] == "failed"
+    assert report["browser"]["states"] == ["connecting", "failed"]
+    assert report["browser"]["framesDecoded"] == 0
+    python = report["python"]
+    assert python["states"] == ["connecting", "failed", "closed"]
+    assert python["frames"] == {"audio": 0, "video": 0}
+    if offerer == "server":
+        assert "does not match the fingerprint" in python["reason"]
+    else:
+        # Firefox says bad_certificate, Chromium certificate_unknown.
+        assert "the peer sent the fatal alert" in python["reason"]
+        assert "certificate" in python["reason"]

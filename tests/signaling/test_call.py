@@ -1,0 +1,254 @@
+"""What a program may do with a call, and what becomes of its mistakes."""
+
+import asyncio
+import logging
+import pathlib
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from mediapeer.media import RelayedTrack
+from signaling import Call, CallState, Problem, SignalingServer
+from signaling import call as call_module
+from tests.signaling.support import OFFER, calling, new_server, serving
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> SignalingServer:
+    return new_server(tmp_path)
+
+
+async def test_a_handler_may_stay_for_the_whole_call(server: SignalingServer) -> None:
+    seen: list[str] = []
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        call.on("state", lambda state: seen.append(state.value))
+        await call.wait_connected()
+        seen.append("handler knows")
+        await call.wait_closed()
+        seen.append("never: what still runs when a call ends is cancelled")
+
+    async with serving(server) as client, calling(client, media=False) as caller:
+        await caller.connected()
+        [call] = server.calls.values()
+        await call.close()
+    assert seen == ["connecting", "connected", "handler knows", "closed"]
+
+
+async def test_a_handler_reads_frames(server: SignalingServer) -> None:
+    first_frame: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        @call.on("track")
+        async def on_track(track: RelayedTrack) -> None:
+            while track.kind == "video":
+                frame = await track.recv()
+                if not first_frame.done():
+                    first_frame.set_result(frame)
+
+    async with serving(server) as client, calling(client), asyncio.timeout(20):
+        assert (await first_frame).width == 640
+
+
+@pytest.mark.parametrize("when", ["setting up", "track", "datachannel", "state", "later"])
+async def test_a_handler_that_raises_ends_its_own_call_only(
+    server: SignalingServer, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    calls: list[Call] = []
+    second = asyncio.Event()
+
+    def echo_media(call: Call) -> None:
+        call.on("track", lambda track: call.peer_connection.addTrack(track) and None)
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        calls.append(call)
+        if len(calls) == 1:
+            echo_media(call)  # the first call is well behaved
+            return
+        second.set()
+
+        def fail(*_: object) -> None:
+            raise RuntimeError(f"mistake in {when}")
+
+        if when == "setting up":
+            fail()
+        elif when == "later":
+            await call.wait_connected()
+            fail()
+        else:
+            call.on(when, fail)  # type: ignore[arg-type]
+
+    async def misbehave(client: TestClient[Any, Any]) -> None:
+        async with calling(client):
+            await asyncio.Event().wait()
+
+    async with serving(server) as client, calling(client) as good:
+        with caplog.at_level(logging.ERROR):
+            bad = asyncio.create_task(misbehave(client))
+            async with asyncio.timeout(10):
+                await second.wait()
+                await calls[1].wait_closed()
+            bad.cancel()
+            await asyncio.gather(bad, return_exceptions=True)
+        assert calls[1].state is CallState.CLOSED
+        assert calls[1].id in caplog.text
+        assert f"mistake in {when}" in caplog.text
+        assert calls[0].state is CallState.CONNECTED
+        assert await good.receive("audio")
+
+
+async def test_a_call_that_ends_while_it_is_answered_is_not_answered(server: SignalingServer) -> None:
+    @server.on_call
+    async def handle(call: Call) -> None:
+        @call.on("track")
+        def on_track(track: RelayedTrack) -> None:
+            raise RuntimeError("a mistake")
+
+    with pytest.raises(Problem, match="raised an error"):
+        await server.answer_call(OFFER)
+    assert not server.calls
+
+
+async def test_a_handler_that_raises_is_a_server_error_without_its_words(server: SignalingServer) -> None:
+    @server.on_call
+    async def handle(call: Call) -> None:
+        raise RuntimeError("password: hunter2")
+
+    async with serving(server) as client:
+        response = await client.post("/api/calls", json={"type": "offer", "sdp": OFFER})
+        assert response.status == 500
+        assert "hunter2" not in await response.text()
+    assert not server.calls
+
+
+async def test_a_handler_may_refuse_a_call(server: SignalingServer) -> None:
+    @server.on_call
+    async def handle(call: Call) -> None:
+        await call.close("Nobody is here today.")
+
+    async with serving(server) as client:
+        response = await client.post("/api/calls", json={"type": "offer", "sdp": OFFER})
+        assert response.status == 403
+        assert (await response.json())["detail"] == "Nobody is here today."
+
+
+async def test_a_handler_that_takes_too_long_does_not_hold_the_caller(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_module, "SETUP_TIMEOUT", 0.01)
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Problem, match="too long"):
+        await server.answer_call(OFFER)
+    assert not server.calls
+
+
+async def test_a_handler_that_offers_nothing_is_told(server: SignalingServer) -> None:
+    @server.on_call
+    async def handle(call: Call) -> None:
+        return
+
+    with pytest.raises(Problem, match="offers neither"):
+        await server.create_call()
+    assert not server.calls
+
+
+async def test_a_call_that_is_abandoned_while_being_set_up_is_closed(server: SignalingServer) -> None:
+    begun = asyncio.Event()
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(server.answer_call(OFFER))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not server.calls
+
+
+async def test_tasks_of_a_call_end_with_it(server: SignalingServer) -> None:
+    cancelled = asyncio.Event()
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        call.create_task(work())
+
+    call, _ = await server.answer_call(OFFER)
+    await asyncio.sleep(0)
+    await call.close()
+    assert cancelled.is_set()
+    await call.close()
+
+
+async def test_a_peer_that_hangs_up_ends_the_call(server: SignalingServer) -> None:
+    async with serving(server) as client:
+        async with calling(client, media=False):
+            [call] = server.calls.values()
+        async with asyncio.timeout(10):
+            await call.wait_closed()
+        assert call.reason == "The other side hung up."
+        assert not server.calls
+
+
+async def test_ended_calls_are_not_remembered_for_ever(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signaling.server.REMEMBERED_CALLS", 2)
+    identifiers = []
+    for _ in range(3):
+        call, _ = await server.answer_call(OFFER)
+        identifiers.append(call.id)
+        await call.close()
+    statuses = []
+    for identifier in identifiers:
+        with pytest.raises(Problem) as caught:
+            server.call(identifier)
+        statuses.append(caught.value.status)
+    assert statuses == [404, 410, 410]
+
+
+async def test_silence_is_told_and_a_peer_that_vanished_is_removed(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[CallState] = []
+    call, _ = await server.answer_call(OFFER)
+    call.on("state", told.append)
+
+    def becomes(state: str) -> None:
+        monkeypatch.setattr(type(call.peer_connection), "connectionState", property(lambda _: state))
+        call.peer_connection.emit("connectionstatechange")
+
+    for state in ("connected", "disconnected", "connected", "disconnected"):
+        becomes(state)
+    assert told[-4:] == ["connected", "disconnected", "connected", "disconnected"]
+    assert server.calls
+    becomes("failed")
+    await call.wait_closed()
+    assert call.reason == "The other side has not been heard for too long."
+    assert not server.calls
+
+
+async def test_a_call_that_finds_no_path_says_so(
+    server: SignalingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, _ = await server.answer_call(OFFER)
+    monkeypatch.setattr(type(call.peer_connection), "connectionState", property(lambda _: "failed"))
+    call.peer_connection.emit("connectionstatechange")
+    await call.wait_closed()
+    assert call.reason == "No network path to the other side was found."

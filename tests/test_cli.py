@@ -1,0 +1,132 @@
+"""The command line: what it takes, what it says, what it writes."""
+
+import os
+import pathlib
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from mediapeer import __version__, cli
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mediapeer.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environment},
+    )
+
+
+def configuration(*arguments: str) -> tuple[list[str] | None, list[str]]:
+    """The ICE addresses and server URLs that a command line leads to."""
+    options = cli.build_parser().parse_args(["serve", *arguments])
+    configuration = cli._configuration(options, None)
+    return configuration.iceAddresses, [str(server.urls) for server in configuration.iceServers or []]
+
+
+def test_the_version_is_told() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stdout.strip()) == (0, f"mediapeer {__version__}")
+
+
+def test_the_help_teaches() -> None:
+    result = run("serve", "--help")
+    assert result.returncode == 0
+    for word in (
+        "--ice-address",
+        "--stun",
+        "--keylog",
+        "--record-dir",
+        "examples:",
+        "SSLKEYLOGFILE",
+        "Ctrl-C",
+    ):
+        assert word in result.stdout
+
+
+def test_without_a_command_it_says_what_there_is() -> None:
+    result = run()
+    assert result.returncode == 2
+    assert "COMMAND" in result.stderr
+
+
+def test_on_loopback_only_loopback_is_offered_and_nobody_is_asked() -> None:
+    assert configuration() == (["127.0.0.1"], [])
+    assert configuration("--host", "localhost") == (["127.0.0.1"], [])
+    assert configuration("--host", "::1") == (["::1"], [])
+    assert configuration("--host", "192.0.2.7") == (None, [])
+
+
+def test_addresses_and_servers_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIAPEER_TURN_PASSWORD", "secret")
+    addresses, servers = configuration(
+        "--ice-address", "192.0.2.7", "--ice-address", "2001:db8::7", "--stun", "stun:192.0.2.1",
+        "--turn", "turn:192.0.2.1:3478", "--turn-username", "me",
+    )  # fmt: skip
+    assert addresses == ["192.0.2.7", "2001:db8::7"]
+    assert servers == ["stun:192.0.2.1", "turn:192.0.2.1:3478"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "http"], "is not a port"),
+        (["--port", "70000"], "is not a port"),
+        (["--ice-address", "localhost"], "is not an IP address"),
+        (["--max-calls", "0"], "is not a number of 1 or more"),
+        (["--stun", "stun.example"], "stun:HOST:PORT"),
+        (["--turn", "turn:192.0.2.1"], "--turn-username"),
+        (["--keylog", "/nowhere/keys"], "No such file"),
+        (["--host", "192.0.2.7", "--port", "0"], "cannot listen"),
+        (["--host", "no.such.host.invalid", "--port", "0"], "cannot listen"),
+    ],
+)
+def test_wrong_usage_is_said_in_words(arguments: list[str], words: str) -> None:
+    result = run("serve", *arguments)
+    assert result.returncode in (1, 2)
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_that_is_taken_is_said_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("serve", "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert "is taken by another program" in result.stderr
+    assert "--port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_secrets_go_to_a_file_that_its_owner_alone_can_read(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("before\n")
+    path.chmod(0o644)
+    with cli._KeyLog(str(path)) as log:
+        log.write_line("CLIENT_RANDOM 00 11")
+    assert path.read_text() == "before\nCLIENT_RANDOM 00 11\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_secrets_do_not_follow_a_link(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(cli.UsageError):
+        cli._KeyLog(str(tmp_path / "link")).__enter__()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_environment_alone_logs_no_secrets(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    options = cli.build_parser().parse_args(["serve"])
+    assert cli._KeyLog(options.keylog).path is None
+    asked = cli.build_parser().parse_args(["serve", "--keylog"])
+    assert cli._KeyLog(asked.keylog).path == str(tmp_path / "keys")
+    monkeypatch.delenv("SSLKEYLOGFILE")
+    with pytest.raises(cli.UsageError, match="SSLKEYLOGFILE"):
+        cli._KeyLog(asked.keylog)
