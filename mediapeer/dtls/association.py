@@ -359,11 +359,17 @@ class Association:
             return
         if self._flight.is_done:
             return
-        # An ACK speaks of records that are no better protected than it is itself.
-        progress = self._flight.acknowledge(n for n in numbers if n.epoch <= epoch)
+        if epoch == INITIAL_EPOCH:
+            # Nobody vouches for it, so it speaks of unprotected records only.
+            numbers = tuple(n for n in numbers if n.epoch == INITIAL_EPOCH)
+        progress = self._flight.acknowledge(numbers)
         if self._flight.is_done:
             self._flight_acknowledged()
-        elif progress or not numbers:
+        elif progress:
+            # The rest was lost, for the peer has waited for it. Each ACK leaves less to be sent again.
+            self._timer.restart(self._now)
+            self._retransmit()
+        elif not numbers:
             self._retransmit_on_demand()
 
     @property
