@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 import aiortc
 
+from mediapeer.dtls import ProtocolVersion
+
 
 @dataclass
 class RTCConfiguration(aiortc.RTCConfiguration):
-    """aiortc's configuration with two fields more.
+    """aiortc's configuration with three fields more.
 
     ``iceServers=None`` means none: no public STUN server is asked unless one is named.
     """
@@ -19,3 +21,5 @@ class RTCConfiguration(aiortc.RTCConfiguration):
     keyLog: Callable[[str], None] | None = field(default=None, repr=False)
     """Given the secrets of each DTLS handshake, line by line, in NSS key log format without the newline. For
     debugging only: whoever reads them reads the call."""
+    maximumDtlsVersion: ProtocolVersion = ProtocolVersion.DTLS_1_3
+    """The newest DTLS version to speak. Pin it to 1.2 to see how a peer does with that; leave it for real calls."""

@@ -9,6 +9,7 @@ import aiortc
 from aiortc import sdp
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 
+from mediapeer.dtls import ProtocolVersion
 from mediapeer.peer.configuration import RTCConfiguration
 from mediapeer.peer.frames import LatestFrames
 from mediapeer.peer.ice import RTCIceGatherer, RTCIceTransport
@@ -156,7 +157,10 @@ class RTCPeerConnection(GuardedEmitter, aiortc.RTCPeerConnection):
         self._private("iceTransports").add(ice)
 
         transport = DtlsTransport(
-            ice, self._private("certificates"), key_log=getattr(self._configuration, "keyLog", None)
+            ice,
+            self._private("certificates"),
+            key_log=getattr(self._configuration, "keyLog", None),
+            maximum_version=getattr(self._configuration, "maximumDtlsVersion", ProtocolVersion.DTLS_1_3),
         )
         transport.on("statechange", update)
         transport.on("statechange", self._on_transport_change)

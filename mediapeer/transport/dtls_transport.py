@@ -26,6 +26,7 @@ from mediapeer.dtls import (
     DtlsError,
     Event,
     HandshakeCompleted,
+    ProtocolVersion,
     Role,
 )
 from mediapeer.srtp import EXPORTER_LABEL, PROFILES, SrtpContexts
@@ -84,6 +85,7 @@ class DtlsTransport(GuardedEmitter):
     :param transport: the ICE transport.
     :param certificates: our certificate, one.
     :param key_log: given each line of the handshake's secrets in NSS key log format; for debugging only.
+    :param maximum_version: the newest DTLS version to speak.
     :raises ValueError: when there is not exactly one certificate.
     """
 
@@ -93,6 +95,7 @@ class DtlsTransport(GuardedEmitter):
         certificates: Sequence[RTCCertificate],
         *,
         key_log: Callable[[str], None] | None = None,
+        maximum_version: ProtocolVersion = ProtocolVersion.DTLS_1_3,
     ) -> None:
         super().__init__()
         if len(certificates) != 1:
@@ -103,6 +106,7 @@ class DtlsTransport(GuardedEmitter):
         self._credentials = credentials_of(self._certificate)
         self._engine: DtlsConnection | None = None
         self._key_log = key_log
+        self._maximum_version = maximum_version
         self._role = "auto"
         self._state = State.NEW
         self._stats_id = f"transport_{id(self)}"
@@ -169,6 +173,7 @@ class DtlsTransport(GuardedEmitter):
                 remoteParameters,
                 round_trip_time=self._transport.round_trip_time,
                 key_log=self._key_log,
+                maximum_version=self._maximum_version,
             )
             self._engine = DtlsConnection(configuration, Role(self._role), self._started_at)
         except DtlsError as error:

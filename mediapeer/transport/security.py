@@ -8,6 +8,7 @@ from mediapeer.dtls import (
     DtlsConfiguration,
     Fingerprint,
     FingerprintVerifier,
+    ProtocolVersion,
     X509Credentials,
 )
 from mediapeer.srtp import available_profiles
@@ -39,6 +40,7 @@ def webrtc_configuration(
     *,
     round_trip_time: float | None,
     key_log: Callable[[str], None] | None,
+    maximum_version: ProtocolVersion = ProtocolVersion.DTLS_1_3,
 ) -> DtlsConfiguration:
     """The configuration for one peer, whose fingerprints signaling delivered.
 
@@ -53,4 +55,5 @@ def webrtc_configuration(
         srtp_profiles=available_profiles(),
         initial_retransmission_timeout=retransmission_timeout(round_trip_time),
         key_log=key_log,
+        maximum_version=maximum_version,
     )

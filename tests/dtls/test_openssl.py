@@ -136,7 +136,7 @@ def test_each_srtp_profile_and_the_keys_exported_for_it(
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("suite", list(CipherSuite))
+@pytest.mark.parametrize("suite", list(CIPHER_NAMES))
 def test_each_cipher_suite(associate: Associate, role: Role, suite: CipherSuite) -> None:
     kind = "ecdsa-p256" if "ECDSA" in suite.name else "rsa-2048"
     association, command = associate(role, "-cipher", CIPHER_NAMES[suite], kind=kind)
@@ -145,7 +145,7 @@ def test_each_cipher_suite(associate: Associate, role: Role, suite: CipherSuite)
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("group", list(NamedGroup))
+@pytest.mark.parametrize("group", list(OPENSSL_GROUPS))
 def test_each_group(associate: Associate, role: Role, group: NamedGroup) -> None:
     # With RSA: an ECDSA certificate's own curve would have to be among the groups (RFC 8422 §5.1).
     association, command = associate(role, "-groups", OPENSSL_GROUPS[group], kind="rsa-2048")

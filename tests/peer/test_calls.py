@@ -104,7 +104,10 @@ async def test_a_connection_with_data_alone_has_statistics(
         if isinstance(peer, RTCPeerConnection):
             report = await peer.getStats()
             [transport] = [s for s in report.values() if isinstance(s, DtlsTransportStats)]
-            assert transport.tlsVersion == "FEFD"
+            # aiortc stands on OpenSSL, which speaks DTLS 1.2 at the most.
+            both_ours = make_offerer is make_answerer
+            assert transport.tlsVersion == ("FEFC" if both_ours else "FEFD")
+            assert transport.tlsGroup == ("X25519MLKEM768" if both_ours else "X25519")
             assert transport.dtlsState == "connected"
             assert transport.remoteCertificateId in report
     await offerer.close()
@@ -131,7 +134,8 @@ async def test_with_a_wrong_fingerprint_both_sides_fail(deceived: str) -> None:
     else:
         await negotiate(offerer, answerer, change_offer=falsify)
     for peer in (offerer, answerer):
-        assert await state(peer, "connected", "failed") == "failed"
+        # A DTLS 1.3 client may be connected for a moment, until the server has judged it.
+        await state(peer, "failed")
         [transport] = peer.transports
         assert getattr(transport.error, "alert", None) is AlertDescription.BAD_CERTIFICATE
     assert channel.readyState != "open"
@@ -174,7 +178,7 @@ async def test_the_key_log_of_the_configuration_is_used() -> None:
     offerer.createDataChannel("chat")
     await negotiate(offerer, answerer)
     await state(offerer, "connected")
-    assert [line.split()[0] for line in lines] == ["CLIENT_RANDOM"]
+    assert "CLIENT_TRAFFIC_SECRET_0" in [line.split()[0] for line in lines]
     assert "keyLog" not in repr(offerer._configuration)
     await offerer.close()
     await answerer.close()

@@ -56,8 +56,12 @@ async def test_statistics_tell_what_was_negotiated(network: Network) -> None:
     report = ends.server._get_stats()
     stats = report[ends.server._stats_id]
     assert isinstance(stats, DtlsTransportStats)
-    assert (stats.tlsVersion, stats.tlsGroup, stats.srtpCipher) == ("FEFD", "X25519", "SRTP_AEAD_AES_128_GCM")
-    assert stats.dtlsCipher == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    assert (stats.tlsVersion, stats.tlsGroup, stats.srtpCipher) == (
+        "FEFC",
+        "X25519MLKEM768",
+        "SRTP_AEAD_AES_128_GCM",
+    )
+    assert stats.dtlsCipher == "TLS_AES_128_GCM_SHA256"
     assert (stats.dtlsRole, stats.dtlsState, stats.iceRole) == ("server", "connected", "controlling")
     assert stats.handshakeDuration == pytest.approx(0.004, abs=0.0015)
     assert (stats.retransmissions, stats.datagramsDropped) == (0, {})
