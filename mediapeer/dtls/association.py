@@ -78,7 +78,9 @@ class Association:
         self.error: DtlsError | None = None
         "Why the association failed, or ``None``."
         self.counters: Counter[str] = Counter()
-        "What was dropped, by reason, and how often flights were sent again (``retransmissions``)."
+        "What was dropped, by reason."
+        self.activity: Counter[str] = Counter()
+        "What was done beyond the plain course: ``retransmissions``, ``acks_sent``, ``key_updates_sent``, …."
         self._configuration = configuration
         self._now = now
         self._state = AssociationState.HANDSHAKING
@@ -309,7 +311,7 @@ class Association:
         self._records.retire_reader(traffic.read_epoch, self._now)
         traffic.update_reader()
         self._records.install_reader(traffic.reader(self.counters))
-        self.counters["key_updates_received"] += 1
+        self.activity["key_updates_received"] += 1
         if update.update_requested:
             self._update_keys(KeyUpdate(update_requested=False))
         self._release_held_records()
@@ -325,7 +327,7 @@ class Association:
             self._records.writer.number, update.handshake_type, self._next_message_seq, update.serialize()
         )
         self._next_message_seq += 1
-        self.counters["key_updates_sent"] += 1
+        self.activity["key_updates_sent"] += 1
         self.send_flight([message], answered=True)
         self._flight_answers = -1
 
@@ -381,7 +383,7 @@ class Association:
         if not self._may_send_acks or not self._acks.is_due(self._now):
             return
         self._datagrams.append(self._records.writer.seal(ContentType.ACK, self._acks.take()))
-        self.counters["acks_sent"] += 1
+        self.activity["acks_sent"] += 1
         if self._result is not None:
             self._acks.forget()
 
@@ -449,7 +451,7 @@ class Association:
         self._datagrams += self._flight.pack(self._records.writers, self._mtu)
 
     def _retransmit(self) -> None:
-        self.counters["retransmissions"] += 1
+        self.activity["retransmissions"] += 1
         self._transmit()
 
     def _retransmit_on_demand(self) -> None:

@@ -142,6 +142,8 @@ class DtlsTransport(GuardedEmitter):
         total = self._drops + self._transport.counters
         if self._engine is not None:
             total += self._engine.counters
+            if retransmissions := self._engine.activity["retransmissions"]:
+                total["retransmissions"] = retransmissions
         return total
 
     def count(self, reason: str) -> None:

@@ -433,9 +433,9 @@ def test_a_client_hello_that_breaks_the_rules_is_refused(
 
 def test_the_servers_ack_ends_the_handshake_for_the_client() -> None:
     pair = Pair().run()
-    assert pair.server.counters["acks_sent"] == 1
+    assert pair.server.activity["acks_sent"] == 1
     assert pair.client.next_timeout() is None
-    assert pair.client.counters["retransmissions"] == 0
+    assert pair.client.activity["retransmissions"] == 0
 
 
 def test_a_lost_ack_is_sent_again_when_the_last_flight_is() -> None:
@@ -452,8 +452,8 @@ def test_a_lost_ack_is_sent_again_when_the_last_flight_is() -> None:
     pair.impairment = lose_acks
     pair.run()
     assert lost == 3
-    assert pair.client.counters["retransmissions"] == 3
-    assert pair.server.counters["retransmissions"] == 0
+    assert pair.client.activity["retransmissions"] == 3
+    assert pair.server.activity["retransmissions"] == 0
     pair.assert_connected()
 
 
@@ -464,7 +464,7 @@ def test_what_arrived_of_a_flight_is_acknowledged_and_not_sent_again() -> None:
     while not pair.client.is_connected:
         pair.step()
     again = len(pair.sent[Role.SERVER]) - 6
-    assert pair.client.counters["acks_sent"] >= 1
+    assert pair.client.activity["acks_sent"] >= 1
     assert again <= 2
     assert pair.now - started < 0.05
     pair.run().assert_connected()
@@ -604,7 +604,7 @@ def test_a_lost_key_update_or_ack_is_made_up_for(lost: str) -> None:
     pair.client.update_keys(request_peer=False)
     pair.run()
     assert pair.client._records.writer.number == 4
-    assert pair.client.counters["retransmissions"] >= 1
+    assert pair.client.activity["retransmissions"] >= 1
     pair.assert_connected()
 
 
@@ -683,7 +683,7 @@ def send_after_handshake(pair: Pair, sender: Role, message: Any) -> Pair:
 
 def test_a_ticket_is_taken_and_acknowledged() -> None:
     pair = send_after_handshake(Pair().run(), Role.SERVER, NewSessionTicket13(60, 1, b"n", b"ticket"))
-    assert pair.client.counters["acks_sent"] == 1
+    assert pair.client.activity["acks_sent"] == 1
     pair.assert_connected()
 
 

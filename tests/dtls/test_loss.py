@@ -81,7 +81,7 @@ def test_a_lost_datagram_is_made_up_for(sender: Role, position: int, times: int)
 
     pair = make_pair(lose).run()
     assert lost
-    assert pair.client.counters["retransmissions"] + pair.server.counters["retransmissions"] > 0
+    assert pair.client.activity["retransmissions"] + pair.server.activity["retransmissions"] > 0
     pair.assert_connected()
 
 
@@ -92,7 +92,7 @@ def test_a_doubled_datagram_changes_nothing(sender: Role, position: int) -> None
         return [(0.001 * copy, datagram) for copy in range(copies)]
 
     pair = make_pair(double).run()
-    assert pair.client.counters["retransmissions"] == pair.server.counters["retransmissions"] == 0
+    assert pair.client.activity["retransmissions"] == pair.server.activity["retransmissions"] == 0
     pair.assert_connected()
 
 
@@ -113,7 +113,7 @@ def test_flights_that_arrive_backwards_are_put_in_order(sender: Role) -> None:
         return [(0.02 - 0.001 * index if role is sender else 0.0, datagram)]
 
     pair = make_pair(reverse).run()
-    assert pair.client.counters["retransmissions"] == pair.server.counters["retransmissions"] == 0
+    assert pair.client.activity["retransmissions"] == pair.server.activity["retransmissions"] == 0
     pair.assert_connected()
 
 
@@ -179,7 +179,7 @@ def test_the_mtu_backs_off_when_large_datagrams_vanish(limit: int) -> None:
 
     large = credentials("rsa-4096")
     pair = Pair(configuration(mtu=1400), configuration(credentials=(large,), mtu=1400), swallow).run()
-    assert pair.server.counters["retransmissions"] >= 2
+    assert pair.server.activity["retransmissions"] >= 2
     pair.assert_connected()
 
 
@@ -201,7 +201,7 @@ def test_retransmissions_double_from_their_start_to_their_cap_and_end_typed() ->
         silence.client.handle_timeout(silence.now)
     assert times == [0.05, 0.15, 0.35, 0.75, 1.15, 1.55, 1.95]
     assert isinstance(silence.client.error, HandshakeTimeout)
-    assert silence.client.counters["retransmissions"] == 6
+    assert silence.client.activity["retransmissions"] == 6
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -251,7 +251,7 @@ def test_a_lost_last_flight_is_answered_again(client_authentication: ClientAuthe
         lose_last_flight,
     ).run()
     assert last_flights == 4
-    assert pair.server.counters["retransmissions"] == 3
+    assert pair.server.activity["retransmissions"] == 3
     pair.assert_connected()
 
 

@@ -190,7 +190,7 @@ def test_a_clean_handshake_at_any_mtu(role: Role, mtu: int) -> None:
     association = associate(role, mtu=mtu, from_us=checked_size(mtu))
     assert_talks(association)
     assert association.now == 0.0, "something was lost on a perfect network"
-    assert association.ours.counters["retransmissions"] == 0
+    assert association.ours.activity["retransmissions"] == 0
 
 
 def checked_size(mtu: int) -> Network:
@@ -219,7 +219,7 @@ def test_a_flight_of_ours_lost_twice(role: Role, mtu: int) -> None:
     association = associate(role, mtu=mtu, from_us=losing(*datagrams_of_two_flights))
     settle([association])
     assert_talks(association)
-    assert association.ours.counters["retransmissions"] > 0
+    assert association.ours.activity["retransmissions"] > 0
 
 
 @pytest.mark.parametrize("role", ROLES)

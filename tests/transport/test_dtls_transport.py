@@ -77,7 +77,8 @@ async def test_statistics_tell_what_was_negotiated(network: Network) -> None:
 @virtual
 async def test_lost_flights_are_sent_again_by_one_timer_and_counted(network: Network) -> None:
     ends = Ends()
-    ends.client_path.route = lambda datagram: [] if len(ends.client_path.sent) <= 2 else [0.001]
+    # The first flight, a ClientHello in two datagrams, is lost twice.
+    ends.client_path.route = lambda datagram: [] if len(ends.client_path.sent) <= 4 else [0.001]
     loop = asyncio.get_running_loop()
     started = loop.time()
     await ends.handshake()
@@ -118,6 +119,8 @@ async def test_a_wrong_fingerprint_fails_both_ends_with_bad_certificate(
     else:
         await ends.handshake(for_server=wrong_fingerprint())
         rejecting, rejected = ends.server, ends.client
+        # A DTLS 1.3 client is connected for a moment, until the server has judged it.
+        await until(lambda: rejected.state == "failed")
     assert rejecting.state == rejected.state == "failed"
     assert isinstance(rejecting.error, CertificateRejected)
     assert rejecting.error.alert is AlertDescription.BAD_CERTIFICATE
@@ -145,7 +148,8 @@ async def test_every_supported_fingerprint_must_match_and_unknown_hashes_are_pas
     for fingerprints in ([right[0], *wrong_fingerprint().fingerprints], [unknown], []):
         ends = Ends()
         await ends.handshake(for_server=RTCDtlsParameters(fingerprints))
-        assert ends.server.state == ends.client.state == "failed"
+        await until(lambda: ends.client.state == "failed")  # noqa: B023
+        assert ends.server.state == "failed"
         await ends.stop()
 
 
@@ -185,27 +189,25 @@ async def test_junk_and_empty_datagrams_at_any_time_are_counted_and_change_nothi
 async def test_srtp_before_the_handshakes_end_waits_and_is_released_to_the_receiver(network: Network) -> None:
     """The peer is done half a round trip before us, and its receivers are registered later still."""
     ends = Ends()
-    delayed: list[bytes] = []
 
     def hold_last_flight(datagram: bytes) -> list[float]:
-        # The server's Finished travels slowly; what the server sends after it does not.
-        late = ends.server.state == "connecting" and len(ends.server_path.sent) > 1
-        delayed.append(datagram)
+        # The client's last flight travels slowly; what the client sends after it does not.
+        late = ends.client.state == "connecting" and len(ends.client_path.sent) > 2
         return [0.04 if late else 0.001]
 
-    ends.server_path.route = hold_last_flight
+    ends.client_path.route = hold_last_flight
     tasks = asyncio.gather(
         ends.client.start(ends.server.getLocalParameters()),
         ends.server.start(ends.client.getLocalParameters()),
     )
-    await until(lambda: ends.server.state == "connected")
-    await ends.server._send_rtp(rtp(1, b"keyframe"))
+    await until(lambda: ends.client.state == "connected")
+    await ends.client._send_rtp(rtp(1, b"keyframe"))
     await asyncio.sleep(0.01)
-    assert ends.client.state == "connecting"
+    assert ends.server.state == "connecting"
     await tasks
     await asyncio.sleep(0.01)
     receiver = Receiver()
-    ends.client._register_rtp_receiver(receiver, receive_parameters())
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
     await until(lambda: receiver.packets)
     assert receiver.packets[0].payload == b"keyframe"
     await ends.stop()
@@ -416,7 +418,7 @@ async def test_a_clienthello_that_came_before_start_is_answered(network: Network
     await starting
     assert ends.server.state == "connected"
     assert ends.client.counters["retransmissions"] == 0
-    assert sent == 1
+    assert sent == 2, "a ClientHello with hybrid shares takes two datagrams"
     await ends.stop()
 
 
@@ -436,8 +438,7 @@ async def test_the_key_log_gets_the_handshakes_secrets(network: Network) -> None
     lines: list[str] = []
     ends = Ends(key_log=lines.append)
     await ends.handshake()
-    assert len(lines) == 1
-    assert lines[0].startswith("CLIENT_RANDOM ")
+    assert "CLIENT_TRAFFIC_SECRET_0" in [line.split()[0] for line in lines]
     await ends.stop()
 
 
