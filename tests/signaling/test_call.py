@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from pyee.asyncio import AsyncIOEventEmitter
 
 from mediapeer.media import RelayedTrack
 from signaling import Call, CallState, Problem, SignalingServer
 from signaling import call as call_module
+from signaling.echo import echo_messages
 from tests.signaling.support import OFFER, calling, new_server, serving
 
 
@@ -101,12 +103,20 @@ async def test_a_handler_that_raises_ends_its_own_call_only(
         assert await good.receive("audio")
 
 
-async def test_a_call_that_ends_while_it_is_answered_is_not_answered(server: SignalingServer) -> None:
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_call_that_ends_while_it_is_answered_is_not_answered(
+    server: SignalingServer, late: bool
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("a mistake")
+
     @server.on_call
     async def handle(call: Call) -> None:
         @call.on("track")
         def on_track(track: RelayedTrack) -> None:
-            raise RuntimeError("a mistake")
+            if not late:
+                raise RuntimeError("a mistake")
+            call.create_task(fail())
 
     with pytest.raises(Problem, match="raised an error"):
         await server.answer_call(OFFER)
@@ -191,7 +201,8 @@ async def test_tasks_of_a_call_end_with_it(server: SignalingServer) -> None:
 
     call, _ = await server.answer_call(OFFER)
     await asyncio.sleep(0)
-    await call.close()
+    async with asyncio.timeout(2):
+        await call.close()
     assert cancelled.is_set()
     await call.close()
 
@@ -252,3 +263,25 @@ async def test_a_call_that_finds_no_path_says_so(
     call.peer_connection.emit("connectionstatechange")
     await call.wait_closed()
     assert call.reason == "No network path to the other side was found."
+
+
+class FakeChannel(AsyncIOEventEmitter):
+    """A data channel whose other end takes nothing."""
+
+    readyState = "open"
+    bufferedAmount = 0
+
+    def send(self, message: str | bytes) -> None:
+        self.bufferedAmount += len(message)
+
+
+def test_an_echo_is_not_kept_for_a_peer_that_does_not_take_it() -> None:
+    channel = FakeChannel()
+    echo_messages(channel)  # type: ignore[arg-type]
+    for _ in range(100):
+        channel.emit("message", bytes(60_000))
+    assert 1_000_000 < channel.bufferedAmount <= 1 << 20
+    channel.readyState = "closed"
+    channel.bufferedAmount = 0
+    channel.emit("message", b"late")
+    assert channel.bufferedAmount == 0
