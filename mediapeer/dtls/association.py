@@ -434,6 +434,8 @@ class Association:
             self._records.retire_reader(_HANDSHAKE_EPOCH_13, self._now)
             if self.role is Role.SERVER:
                 self._acks.hurry(self._now)  # no flight of ours tells the client that its last one has come
+        else:
+            self._acks.forget()
         self._events.append(
             HandshakeCompleted(
                 result.version,

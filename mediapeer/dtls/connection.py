@@ -168,6 +168,7 @@ class DtlsConnection(Association):
             self._timer.deadline,
             self._handshake_deadline if self._handshake is not None else None,
             self._acks.deadline if self._may_send_acks else None,
+            self._records.next_expiry,
         ]
         return min((d for d in deadlines if d is not None), default=None)
 

@@ -24,7 +24,7 @@ class RecordLayer:
         self._counters = counters
         self._plain: dict[int, ReadEpoch12] = {INITIAL_EPOCH: ReadEpoch12(INITIAL_EPOCH, None, counters)}
         self._unified: dict[int, ReadEpoch13] = {}  # by the two bits that a record shows of its epoch
-        self._expiries: list[tuple[float, int]] = []
+        self._expiries: dict[int, float] = {}  # by epoch; no more than there are readers
         self._held: list[Record | UnifiedRecord] = []
         self._held_bytes = 0
         self.writers: dict[int, WriteEpoch] = {
@@ -82,13 +82,16 @@ class RecordLayer:
     def install_reader(self, epoch: ReadEpoch12 | ReadEpoch13) -> None:
         """Open records of ``epoch`` from now on. It takes the place of the one whose bits look the same."""
         if isinstance(epoch, ReadEpoch13):
+            replaced = self._unified.get(epoch.number & UNIFIED_HEADER_EPOCH_MASK)
+            if replaced is not None:
+                self._expiries.pop(replaced.number, None)
             self._unified[epoch.number & UNIFIED_HEADER_EPOCH_MASK] = epoch
         else:
             self._plain[epoch.number] = epoch
 
     def retire_reader(self, number: int, now: float) -> None:
         """Let go of an epoch's keys, a while from now."""
-        self._expiries.append((now + OLD_EPOCH_LIFETIME, number))
+        self._expiries[number] = now + OLD_EPOCH_LIFETIME
 
     def drop_reader(self, number: int) -> None:
         """Let go of an epoch's keys at once."""
@@ -97,10 +100,16 @@ class RecordLayer:
         if bits in self._unified and self._unified[bits].number == number:
             del self._unified[bits]
 
+    @property
+    def next_expiry(self) -> float | None:
+        """When keys are next to be let go of; ``None`` when none are."""
+        return min(self._expiries.values(), default=None)
+
     def expire(self, now: float) -> None:
         """Let go of what was retired long enough ago."""
-        while self._expiries and self._expiries[0][0] <= now:
-            self.drop_reader(self._expiries.pop(0)[1])
+        for number in [number for number, expiry in self._expiries.items() if expiry <= now]:
+            del self._expiries[number]
+            self.drop_reader(number)
 
     def install_writer(self, epoch: WriteEpoch) -> None:
         """Make an epoch known; see :meth:`switch_writer`."""

@@ -21,6 +21,8 @@ from mediapeer.dtls import (
 )
 
 ONE_WAY_DELAY = 0.005
+PATIENCE = 120.0
+"When nothing is due for so many seconds, nothing happens any more."
 LABEL = b"EXPERIMENTAL mediapeer"
 
 #: What becomes of the datagram number ``index`` of a sender: (extra delay in seconds, bytes) for each copy delivered.
@@ -95,13 +97,13 @@ class Pair:
                 self.events[role].append(event)
 
     def step(self) -> bool:
-        """Go on to the next thing that happens; false when nothing does any more."""
+        """Go on to the next thing that happens; false when nothing does for long (old keys are let go of later)."""
         self.flush()
         timeouts = {role: self.end(role).next_timeout() for role in Role}
         times = [t for t in timeouts.values() if t is not None]
         if self._under_way:
             times.append(self._under_way[0][0])
-        if not times:
+        if not times or min(times) > self.now + PATIENCE:
             return False
         self.now = max(self.now, min(times))
         while self._under_way and self._under_way[0][0] <= self.now:

@@ -434,7 +434,7 @@ def test_a_client_hello_that_breaks_the_rules_is_refused(
 def test_the_servers_ack_ends_the_handshake_for_the_client() -> None:
     pair = Pair().run()
     assert pair.server.activity["acks_sent"] == 1
-    assert pair.client.next_timeout() is None
+    assert pair.client._timer.deadline is None
     assert pair.client.activity["retransmissions"] == 0
 
 
@@ -619,10 +619,23 @@ def test_records_of_the_old_epoch_still_open_for_a_while_and_then_no_more() -> N
     pair.server.receive_datagram(late, pair.now)
     pair.flush()
     assert pair.received(Role.SERVER) == [b"late"]
-    pair.server.handle_timeout(pair.now + 241)
-    pair.server.receive_datagram(too_late, pair.now + 241)
+    expiry = pair.server.next_timeout()
+    assert expiry == pytest.approx(pair.now + 240, abs=1)
+    pair.server.handle_timeout(expiry)
+    assert pair.server.next_timeout() is None
+    pair.server.receive_datagram(too_late, expiry)
     pair.flush()
     assert pair.received(Role.SERVER) == [b"late"]
+
+
+def test_key_updates_without_end_leave_no_more_than_four_epochs_behind() -> None:
+    pair = Pair().run()
+    for _ in range(50):
+        pair.client.update_keys()
+        while not pair.client._flight.is_done:
+            pair.step()
+    assert len(pair.server._records._unified) <= 4
+    assert len(pair.server._records._expiries) <= 3
 
 
 def test_data_goes_on_in_the_old_keys_until_the_update_is_acknowledged() -> None:
