@@ -619,11 +619,12 @@ def test_records_of_the_old_epoch_still_open_for_a_while_and_then_no_more() -> N
     pair.server.receive_datagram(late, pair.now)
     pair.flush()
     assert pair.received(Role.SERVER) == [b"late"]
-    expiry = pair.server.next_timeout()
-    assert expiry == pytest.approx(pair.now + 240, abs=1)
-    pair.server.handle_timeout(expiry)
-    assert pair.server.next_timeout() is None
-    pair.server.receive_datagram(too_late, expiry)
+    expiries = []
+    while (expiry := pair.server.next_timeout()) is not None:
+        expiries.append(expiry)
+        pair.server.handle_timeout(expiry)
+    assert expiries == [pytest.approx(pair.now + 240, abs=1)] * 2  # epoch 2, and the old epoch 3
+    pair.server.receive_datagram(too_late, expiries[-1])
     pair.flush()
     assert pair.received(Role.SERVER) == [b"late"]
 
