@@ -393,7 +393,9 @@ class Association:
         """For the handshake: send a flight, and again until it is answered, or as the last one on demand."""
         self._flight = Flight(messages)
         self._flight_answers = self._reassembler.next_message_seq - 1
-        self._acks.forget()
+        if self._result is None:
+            # It tells the peer that its own flight has come. A KeyUpdate does not (RFC 9147 §8).
+            self._acks.forget()
         if answered:
             self._timer.start(self._now)
         else:

@@ -215,14 +215,16 @@ class ClientHelloPhase(Handshake):
         self._retry.transcript.choose_hash(parameters.hash_name)
         self._retry.transcript.restart_from_hash(first.digest())
         self._retry.transcript.add(message.handshake_type, message.body)
-        block = dict(self._hello.extensions)
+        block: dict[int, bytes] = {}
+        if cookie is not None:
+            # First, to be in the first datagram: a server keeps no fragments of who has shown no cookie.
+            block[ExtensionType.COOKIE] = extensions.serialize_cookie(cookie)
+        block |= self._hello.extensions
         if group is not None:
             self._key_shares = {group: generate_key_share(group)}
             block[ExtensionType.KEY_SHARE] = extensions.serialize_client_shares(
                 {group: self._key_shares[group].public}
             )
-        if cookie is not None:
-            block[ExtensionType.COOKIE] = extensions.serialize_cookie(cookie)
         self._hello = self._hello.with_extensions(block)
         self._send_hello()
 

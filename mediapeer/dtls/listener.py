@@ -24,6 +24,7 @@ from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse
 from mediapeer.dtls.record import Record, serialize_record, split_datagram
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
+    HYBRID_GROUPS,
     AlertLevel,
     CipherSuite,
     ContentType,
@@ -68,6 +69,13 @@ class StatelessListener:
         self._configuration_12 = (
             dataclasses.replace(configuration, maximum_version=ProtocolVersion.DTLS_1_2)
             if self._speaks_12
+            else configuration
+        )
+        # A share of a hybrid group would not leave room for the cookie in one datagram: take it, never ask for it.
+        groups = tuple(group for group in configuration.groups if group not in HYBRID_GROUPS)
+        self._configuration_to_retry = (
+            dataclasses.replace(configuration, groups=groups, groups_to_share=None)
+            if groups
             else configuration
         )
         self._cookies = CookieFactory(secret, cookie_lifetime)
@@ -135,7 +143,9 @@ class StatelessListener:
                 return self._connect(self._configuration, fragment, record, data, now, retry)
         suite = choose_cipher_suite13(self._configuration, hello)
         group = choose_group13(self._configuration, hello)
-        wanted = None if group in client_shares(hello) else group
+        wanted = None
+        if group not in client_shares(hello):
+            wanted = choose_group13(self._configuration_to_retry, hello)
         first = Transcript()
         first.choose_hash(CIPHER_SUITE_PARAMETERS[suite].hash_name)
         first.add(HandshakeType.CLIENT_HELLO, fragment.data)
