@@ -234,6 +234,12 @@ def check_client_hello13(hello: ClientHello) -> None:
         )
     if hello.compression_methods != b"\0":
         raise PeerMisbehaved("the client offers compression", AlertDescription.ILLEGAL_PARAMETER)
+    versions = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
+    if versions is None or ProtocolVersion.DTLS_1_3 not in extensions.parse_supported_versions(versions):
+        # A first ClientHello would not have come here, but a second one may try (RFC 8446 §4.1.4).
+        raise PeerMisbehaved(
+            "the client takes its offer of DTLS 1.3 back", AlertDescription.ILLEGAL_PARAMETER
+        )
     required = (
         ExtensionType.SUPPORTED_GROUPS,
         ExtensionType.KEY_SHARE,

@@ -46,10 +46,6 @@ class ServerHelloPhase(Handshake):
             handshake = ServerHandshake13(
                 self._configuration, self._layer, self._next_message_seq, self._retry
             )
-        elif self._retry is not None:
-            raise NegotiationFailed(
-                "the client changed the version after HelloRetryRequest", AlertDescription.PROTOCOL_VERSION
-            )
         else:
             handshake = ServerHandshake12(self._configuration, self._layer, self._next_message_seq)
         self._layer.continue_with(handshake)

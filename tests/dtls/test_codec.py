@@ -145,6 +145,11 @@ def test_a_record_longer_than_allowed_ends_the_datagram() -> None:
     assert len(split_datagram(good + too_long + good)[0]) == 1
 
 
+def test_a_record_with_a_connection_id_ends_the_datagram() -> None:
+    """We negotiate none, so there is no telling how long it is (RFC 9147 §9)."""
+    assert split_datagram(b"\x3c\0\0\0\x20" + bytes(40)) == ([], False)
+
+
 @pytest.mark.parametrize("version", [0x0303, 0x0000, 0xFFFF, 0x7F12])
 def test_a_record_of_another_protocol_ends_the_datagram(version: int) -> None:
     assert split_datagram(serialize_record(22, 0, b"x", version)) == ([], False)

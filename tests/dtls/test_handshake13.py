@@ -10,6 +10,7 @@ from mediapeer.dtls import (
     AlertDescription,
     AlertReceived,
     CipherSuite,
+    ConnectionClosed,
     DecodeError,
     DtlsConfiguration,
     DtlsConnection,
@@ -232,7 +233,8 @@ def test_after_a_retry_the_version_stays() -> None:
     pair = Pair(configuration(), configuration(groups=(NamedGroup.SECP384R1,)))
 
     def downgrade(message: ServerHello) -> ServerHello:
-        return with_extension(43, None, only_retry=False)(message)  # type: ignore[no-any-return]
+        without = with_extension(43, None, only_retry=False)(message)
+        return without if without is message else dataclasses.replace(without, cipher_suite=0xC02B)
 
     changing(pair.server, {ServerHello: downgrade})
     pair.run()
@@ -247,8 +249,24 @@ def test_after_a_retry_the_version_stays() -> None:
         lambda hello: dataclasses.replace(hello, cipher_suites=hello.cipher_suites[1:]),
         with_extension(51, b"\0\0"),
         with_extension(44, extensions.serialize_cookie(b"unasked")),
+        lambda hello: with_extension(
+            51,
+            extensions.serialize_client_shares(
+                {**extensions.parse_client_shares(hello.extensions[51]), 29: b"x"}
+            ),
+        )(hello),
+        with_extension(43, None),
+        with_extension(43, b"\2\xfe\xfd"),
     ],
-    ids=["random", "suites", "no share", "a cookie nobody gave"],
+    ids=[
+        "random",
+        "suites",
+        "no share",
+        "a cookie nobody gave",
+        "two shares",
+        "no versions",
+        "an older version",
+    ],
 )
 def test_a_second_hello_that_is_another_one_is_refused(change: Callable[[Any], Any]) -> None:
     pair = retry_pair()
@@ -264,6 +282,21 @@ def test_a_second_hello_that_is_another_one_is_refused(change: Callable[[Any], A
     assert hellos == 1  # the first was sent when the client was made
     assert isinstance(pair.server.error, PeerMisbehaved)
     assert pair.server.error.alert is ALERT.ILLEGAL_PARAMETER
+
+
+def test_the_cipher_suite_stays_after_a_retry() -> None:
+    pair = retry_pair()
+    hellos = 0
+
+    def change_the_second(hello: ServerHello) -> ServerHello:
+        nonlocal hellos
+        hellos += 1
+        return hello if hellos == 1 else dataclasses.replace(hello, cipher_suite=0x1303)
+
+    changing(pair.server, {ServerHello: change_the_second})
+    pair.run()
+    assert isinstance(pair.client.error, PeerMisbehaved)
+    assert pair.client.error.alert is ALERT.ILLEGAL_PARAMETER
 
 
 # Which version
@@ -328,6 +361,14 @@ def test_either_half_of_a_client_hello_may_be_lost(lost: int) -> None:
         ({ServerHello: with_extension(51, None)}, ALERT.MISSING_EXTENSION),
         ({ServerHello: with_extension(51, b"\0\x17\0\1\4")}, ALERT.ILLEGAL_PARAMETER),
         ({ServerHello: with_extension(43, b"\xfe\xfb")}, ALERT.PROTOCOL_VERSION),
+        (
+            {
+                ServerHello: lambda m: dataclasses.replace(
+                    with_extension(43, b"\xfe\xfd")(m), cipher_suite=0xC02B
+                )
+            },
+            ALERT.ILLEGAL_PARAMETER,
+        ),
         ({ServerHello: with_extension(23, b"")}, ALERT.UNSUPPORTED_EXTENSION),
         ({ServerHello: lambda m: dataclasses.replace(m, session_id=b"x")}, ALERT.ILLEGAL_PARAMETER),
         ({ServerHello: lambda m: dataclasses.replace(m, cipher_suite=0xC02B)}, ALERT.ILLEGAL_PARAMETER),
@@ -404,7 +445,7 @@ def test_a_client_that_cannot_prove_itself_is_refused(
         (with_extension(10, None), ALERT.MISSING_EXTENSION),
         (with_extension(13, None), ALERT.MISSING_EXTENSION),
         (with_extension(13, b"\0\2\x04\x01"), ALERT.HANDSHAKE_FAILURE),
-        (with_extension(51, b"\0\x0a\0\x1d\0\1a\0\x1d\0\1a"), ALERT.ILLEGAL_PARAMETER),
+        (with_extension(51, b"\0\x48" + 2 * (b"\0\x1d\0\x20" + b"a" * 32)), ALERT.ILLEGAL_PARAMETER),
         (with_extension(51, b"\0\5\x12\x34\0\1a"), ALERT.ILLEGAL_PARAMETER),
         (with_extension(51, b"\0\5\0\x1d\0\1a"), ALERT.ILLEGAL_PARAMETER),
         (lambda m: dataclasses.replace(m, cookie=b"of 1.2"), ALERT.ILLEGAL_PARAMETER),
@@ -436,6 +477,67 @@ def test_the_servers_ack_ends_the_handshake_for_the_client() -> None:
     assert pair.server.activity["acks_sent"] == 1
     assert pair.client._timer.deadline is None
     assert pair.client.activity["retransmissions"] == 0
+
+
+def test_the_last_flight_is_acknowledged_at_once() -> None:
+    """No flight of the server's follows it, so the client would wait for nothing (RFC 9147 §7.1)."""
+    pair = Pair()
+    while not pair.server.is_connected:
+        pair.step()
+    assert pair.server.activity["acks_sent"] == 1
+    pair.run()
+    pair.client.update_keys()
+    pair.step()
+    assert pair.server.activity["acks_sent"] == 2
+
+
+def test_an_empty_ack_asks_for_the_flight_again_at_a_bounded_pace() -> None:
+    pair = Pair()
+    for datagram in pair.client.datagrams_to_send():
+        pair.server.receive_datagram(datagram, pair.now)
+    flight = len(pair.server.datagrams_to_send())
+    empty = serialize_record(ContentType.ACK, 5, serialize_ack(()))
+    for number in range(100):
+        pair.server.receive_datagram(empty, pair.now + 0.0001 * number)
+    assert pair.server.datagrams_to_send() == []
+    pair.server.receive_datagram(empty, pair.now + 0.03)
+    assert len(pair.server.datagrams_to_send()) == flight
+
+
+def test_a_repeated_last_flight_is_acknowledged_while_a_key_update_is_under_way() -> None:
+    pair = Pair()
+    while not pair.server.is_connected:
+        pair.step()
+    pair.server.update_keys()
+    pair.server.datagrams_to_send()
+    pair.client.handle_timeout(pair.now + 0.05)
+    for datagram in pair.client.datagrams_to_send():
+        pair.server.receive_datagram(datagram, pair.now + 0.05)
+    assert pair.server.activity["acks_sent"] == 2
+    assert pair.server.activity["retransmissions"] == 0
+
+
+def test_replayed_data_is_delivered_once() -> None:
+    pair = Pair().run()
+    pair.client.send_application_data(b"once")
+    (datagram,) = pair.client.datagrams_to_send()
+    for _ in range(3):
+        pair.server.receive_datagram(datagram, pair.now)
+    pair.flush()
+    assert pair.received(Role.SERVER) == [b"once"]
+    assert pair.server.counters["replayed_records"] == 2
+
+
+def test_the_shortest_record_is_long_enough_to_be_masked() -> None:
+    """A tag of 8 bytes leaves too little to sample, so there is padding (RFC 9147 §4.2.3)."""
+    only = configuration(cipher_suites=(CipherSuite.TLS_AES_128_CCM_8_SHA256,))
+    pair = Pair(only, only).run()
+    pair.client.send_application_data(b"")
+    pair.client.send_application_data(b"x")
+    pair.client.close()
+    pair.run()
+    assert pair.received(Role.SERVER) == [b"", b"x"]
+    assert isinstance(pair.events[Role.SERVER][-1], ConnectionClosed)
 
 
 def test_a_lost_ack_is_sent_again_when_the_last_flight_is() -> None:
