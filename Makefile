@@ -36,7 +36,7 @@ types: $(INSTALLED_TEST) ## Check types
 	$(BIN)/mypy
 
 bench: $(INSTALLED_TEST) ## Run every benchmark beside its peer
-	@for name in handshake record call; do $(BIN)/python -m benchmarks $$name || exit 1; echo; done
+	@for name in handshake record memory call; do $(BIN)/python -m benchmarks $$name || exit 1; echo; done
 
 system-packages: ## Install the browsers and commands the tests drive, where we may
 	@.ci/system-packages

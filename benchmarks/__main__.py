@@ -52,6 +52,8 @@ def as_json(name: str, results: Sequence[Result]) -> str:
             "peer": round(result.peer, 4),
             "peer_name": result.peer_name,
             "ratio": round(result.ratio, 3),
+            "target": None if result.target is None else round(result.target, 4),
+            "is_met": result.is_met,
             "runs": result.runs,
         }
         for result in results
@@ -59,9 +61,16 @@ def as_json(name: str, results: Sequence[Result]) -> str:
     return json.dumps({"benchmark": name, "machine": machine(), "results": rows}, ensure_ascii=False)
 
 
+def target(result: Result) -> str:
+    """The target, and whether it is missed."""
+    if result.target is None:
+        return ""
+    return f"{'≤' if result.is_met else 'MISSED'} {result.target:.3g} {result.unit}"
+
+
 def as_table(name: str, results: Sequence[Result]) -> str:
     """A table that a person can read."""
-    head = ("case", "metric", "ours", "peer", "ratio", "pairs", "beside")
+    head = ("case", "metric", "ours", "peer", "ratio", "target", "pairs", "beside")
     rows = [
         (
             result.case,
@@ -69,6 +78,7 @@ def as_table(name: str, results: Sequence[Result]) -> str:
             f"{result.ours:.3g} {result.unit}",
             f"{result.peer:.3g} {result.unit}",
             f"{result.ratio:.2f}",
+            target(result),
             str(result.runs),
             result.peer_name,
         )

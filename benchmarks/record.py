@@ -1,84 +1,123 @@
-"""CPU time of one record of 1,200 bytes, protected and unprotected, beside OpenSSL through pyOpenSSL."""
+"""CPU time of one record of 1,200 bytes, protected and unprotected, in DTLS 1.2 and 1.3, beside OpenSSL's 1.2."""
 
 import functools
+from collections.abc import Callable
 
-from cryptography.hazmat.backends.openssl import backend
+from OpenSSL import SSL
 
-from benchmarks import Result, cpu_seconds, paired_medians
-from benchmarks.handshake import openssl_handshake, our_handshake
-from mediapeer.dtls import AcceptAnyPeer, ApplicationData, CipherSuite, DtlsConfiguration, DtlsConnection
-from tests.tools.certificates import credentials
-from tests.tools.pyopenssl import CIPHER_NAMES, OpenSslEnd, openssl_context
+from benchmarks import Comparison, CpuClock, Figures, Result
+from benchmarks.handshake import (
+    OPENSSL,
+    PAIRS,
+    openssl_configuration,
+    openssl_handshake,
+    our_configuration,
+    our_handshake,
+)
+from mediapeer.dtls import ApplicationData, CipherSuite, DtlsConnection, NamedGroup
+from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS
+from tests.tools.pyopenssl import OpenSslEnd
 
-_PAIRS = 15
-_RECORDS = 3_000
+_BATCH = 50
+_BATCHES = 60
 _DATA = bytes(1_200)
 _MTU = 1_400
+_TARGET = 4.0
+_PROTECT, _UNPROTECT, _BOTH = "CPU of protect", "CPU of unprotect", "CPU of both"
+#: Each of our suites, and OpenSSL's with the same AEAD.
 _SUITES = {
-    "AES-128-GCM": CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    "AES-256-GCM": CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    "ChaCha20-Poly1305": CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: (
+        CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+    ),
+    CipherSuite.TLS_AES_128_GCM_SHA256: CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite.TLS_AES_256_GCM_SHA384: CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite.TLS_CHACHA20_POLY1305_SHA256: CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 
 def our_association(suite: CipherSuite) -> tuple[DtlsConnection, DtlsConnection]:
     """A client and a server of ours, connected."""
-    configuration = DtlsConfiguration(
-        verifier=AcceptAnyPeer(), credentials=(credentials(),), cipher_suites=(suite,), mtu=_MTU
-    )
+    configuration = our_configuration(suite, NamedGroup.X25519, mtu=_MTU)
     return our_handshake(configuration, configuration)
 
 
 def openssl_association(suite: CipherSuite) -> tuple[OpenSslEnd, OpenSslEnd]:
     """A client and a server of OpenSSL's, connected."""
-    context = openssl_context(credentials(), cipher_list=CIPHER_NAMES[suite].encode())
-    return openssl_handshake(context, context, _MTU)
+    context = openssl_configuration(suite)
+    return openssl_handshake(context, context, suite=suite, mtu=_MTU)
 
 
-def our_record(sender: DtlsConnection, receiver: DtlsConnection) -> None:
-    """Carry one record across.
-
-    :raises RuntimeError: when it does not arrive.
-    """
+def our_protect(sender: DtlsConnection) -> bytes:
+    """A datagram with one record."""
     sender.send_application_data(_DATA)
-    for datagram in sender.datagrams_to_send():
-        receiver.receive_datagram(datagram, 0.0)
-    event = receiver.next_event()
-    if not isinstance(event, ApplicationData) or event.data != _DATA:
-        raise RuntimeError("our record was lost")
+    (datagram,) = sender.datagrams_to_send()
+    return datagram
 
 
-def openssl_record(sender: OpenSslEnd, receiver: OpenSslEnd) -> None:
-    """Carry one record across, by the bare calls, with nothing of the tests' driver in the way.
+def our_unprotect(receiver: DtlsConnection, datagram: bytes) -> bytes:
+    """What the record in a datagram carries.
 
-    :raises RuntimeError: when it does not arrive.
+    :raises RuntimeError: when nothing comes of it.
     """
-    sender.ssl.send(_DATA)
-    receiver.ssl.bio_write(sender.ssl.bio_read(_MTU))
-    if receiver.ssl.recv(_MTU) != _DATA:
-        raise RuntimeError("OpenSSL's record was lost")
+    receiver.receive_datagram(datagram, 0.0)
+    event = receiver.next_event()
+    if not isinstance(event, ApplicationData):
+        raise RuntimeError(f"our record was lost: {event}")
+    return event.data
+
+
+def openssl_protect(sender: SSL.Connection) -> bytes:
+    """A datagram with one record, by the bare calls, with nothing of the tests' driver in the way."""
+    sender.send(_DATA)
+    return sender.bio_read(_MTU)
+
+
+def openssl_unprotect(receiver: SSL.Connection, datagram: bytes) -> bytes:
+    """What the record in a datagram carries."""
+    receiver.bio_write(datagram)
+    return receiver.recv(_MTU)
+
+
+def _figures(protect: Callable[[], bytes], unprotect: Callable[[bytes], bytes]) -> Figures:
+    """The microseconds of one record.
+
+    :raises RuntimeError: when one does not arrive as it was sent.
+    """
+    protecting, unprotecting = CpuClock(), CpuClock()
+    for _ in range(_BATCHES):
+        with protecting:
+            datagrams = [protect() for _ in range(_BATCH)]
+        with unprotecting:
+            arrived = [unprotect(datagram) for datagram in datagrams]
+        if arrived != [_DATA] * _BATCH:
+            raise RuntimeError("a record was lost")
+    each_way = [1e6 * clock.seconds / (_BATCH * _BATCHES) for clock in (protecting, unprotecting)]
+    return {_PROTECT: each_way[0], _UNPROTECT: each_way[1], _BOTH: sum(each_way)}
 
 
 def run() -> list[Result]:
-    """Measure each AEAD."""
+    """Measure each AEAD in each version."""
     results = []
-    for name, suite in _SUITES.items():
-        our_work = functools.partial(our_record, *our_association(suite))
-        openssl_work = functools.partial(openssl_record, *openssl_association(suite))
-        ours, peer = paired_medians(
-            functools.partial(cpu_seconds, our_work, _RECORDS),
-            functools.partial(cpu_seconds, openssl_work, _RECORDS),
-            _PAIRS,
-        )
-        results.append(
-            Result(
-                case=f"{name}, {len(_DATA)} B",
-                metric="CPU of protect and unprotect",
-                unit="µs",
-                ours=1e6 * ours,
-                peer=1e6 * peer,
-                peer_name=f"pyOpenSSL, {backend.openssl_version_text()}",
-                runs=_PAIRS,
-            )
-        )
+    for suite, openssl_suite in _SUITES.items():
+        parameters = CIPHER_SUITE_PARAMETERS[suite]
+        our_sender, our_receiver = our_association(suite)
+        sender, receiver = (end.ssl for end in openssl_association(openssl_suite))
+        results += Comparison(
+            case=f"{parameters.version.label}, {parameters.aead.value}, {len(_DATA)} B",
+            unit="µs",
+            ours=functools.partial(
+                _figures,
+                functools.partial(our_protect, our_sender),
+                functools.partial(our_unprotect, our_receiver),
+            ),
+            peer=functools.partial(
+                _figures,
+                functools.partial(openssl_protect, sender),
+                functools.partial(openssl_unprotect, receiver),
+            ),
+            peer_name=OPENSSL,
+            targets=lambda _: {_PROTECT: _TARGET, _UNPROTECT: _TARGET},
+        ).results(PAIRS)
     return results
