@@ -24,18 +24,27 @@ import av
 from aiohttp import web
 
 from mediapeer import MediaStreamError, RTCConfiguration
+from mediapeer.dtls import ProtocolVersion
 from mediapeer.media import RelayedTrack
 from signaling import Call, CallState, Guard, ServerOptions, SignalingServer, create_application, echo
-from tests.tools.browser import BrowserError, BrowserName, Page, launch
+from tests.e2e import hellos
+from tests.tools.browser import Browser, BrowserError, BrowserName, Page, launch
 
 TONE = 1000
 "The tone that the browser's microphone gives, in Hz. Firefox has no other."
 RECORDED_SECONDS = 4.0
 ENOUGH_FRAMES = 15
+ENOUGH_FRAMES_IN_BRIEF = 3
 MESSAGE = "grüezi 👋"
 
 _PAGE_SCRIPT = pathlib.Path(__file__).parent / "call.js"
 _LOOPBACK = "127.0.0.1"
+
+Version = Literal["1.2", "1.3"]
+_VERSIONS: dict[Version, ProtocolVersion] = {
+    "1.2": ProtocolVersion.DTLS_1_2,
+    "1.3": ProtocolVersion.DTLS_1_3,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,14 @@ class Scenario:
     dtls_client: Literal["browser", "server"] = "browser"
     wrong_fingerprint: bool = False
     "Whether the fingerprint in the answer is changed on its way to the offerer."
+    brief: bool = False
+    "Whether they hang up after a message and a few pictures, without a recording."
+    server_version: Version = "1.3"
+    "The newest DTLS version that our end speaks."
+    browser_version: Version = "1.3"
+    "The newest one that the browser speaks. Chromium cannot be told."
+    hybrid: bool = True
+    "Whether the browser offers and takes X25519MLKEM768."
 
 
 class Observer:
@@ -109,11 +126,8 @@ def frequency(samples: Sequence[int], sample_rate: int) -> float | None:
 
 
 @contextlib.asynccontextmanager
-async def serve(observer: Observer, record_directory: pathlib.Path) -> AsyncIterator[str]:
-    """Run the real server, and give the URL of its page."""
-    configuration = RTCConfiguration(iceAddresses=[_LOOPBACK])
-    server = SignalingServer(ServerOptions(configuration=configuration, record_directory=record_directory))
-    server.on_call(observer.handle)
+async def serve(server: SignalingServer) -> AsyncIterator[str]:
+    """Give a server its HTTP face, and give the URL of its page."""
     runner = web.AppRunner(create_application(server, Guard(_LOOPBACK)), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -121,6 +135,42 @@ async def serve(observer: Observer, record_directory: pathlib.Path) -> AsyncIter
         yield f"http://{_LOOPBACK}:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
+
+
+def new_server(record_directory: pathlib.Path, version: Version) -> SignalingServer:
+    """The real server, on loopback, that speaks ``version`` and older ones."""
+    configuration = RTCConfiguration(iceAddresses=[_LOOPBACK], maximumDtlsVersion=_VERSIONS[version])
+    return SignalingServer(ServerOptions(configuration=configuration, record_directory=record_directory))
+
+
+@contextlib.asynccontextmanager
+async def start_browser(scenario: Scenario, directory: pathlib.Path) -> AsyncIterator[Browser]:
+    """Start the browser as the scenario wants it; ``directory`` is for what it needs."""
+    if scenario.browser == "firefox":
+        # What is not asked for stays as users have it.
+        preferences: dict[str, bool | int | str] = {}
+        if scenario.browser_version == "1.2":
+            preferences["media.peerconnection.dtls.version.max"] = 0x0303
+        if not scenario.hybrid:
+            preferences["media.webrtc.enable_pq_hybrid_kex"] = False
+        async with launch("firefox", preferences=preferences) as browser:
+            yield browser
+        return
+    if scenario.browser_version != "1.3":
+        raise ValueError("Chromium has no switch for the version")
+    tone = directory / "tone.wav"
+    write_tone(tone)
+    policies = {} if scenario.hybrid else {"WebRtcPostQuantumKeyAgreement": False}
+    switches = [f"--use-file-for-fake-audio-capture={tone}"]
+    async with launch("chromium", switches=switches, policies=policies) as browser:
+        yield browser
+
+
+async def open_call_page(browser: Browser, url: str) -> Page:
+    """Open the server's page, with ``testCall`` in it."""
+    page = await browser.open(url)
+    await page.evaluate(f"() => {{ {_PAGE_SCRIPT.read_text()} }}")
+    return page
 
 
 def write_tone(path: pathlib.Path) -> None:
@@ -161,17 +211,12 @@ def probe(path: pathlib.Path) -> dict[str, Any]:
 async def play(scenario: Scenario) -> dict[str, Any]:
     """Make the call."""
     observer = Observer()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, hellos.watched() as client_hellos:
         directory = pathlib.Path(name)
-        tone = directory / "tone.wav"
-        write_tone(tone)
-        switches = [f"--use-file-for-fake-audio-capture={tone}"] if scenario.browser == "chromium" else []
-        async with (
-            serve(observer, directory / "recordings") as url,
-            launch(scenario.browser, switches=switches) as browser,
-        ):
-            page = await browser.open(url)
-            await page.evaluate(f"() => {{ {_PAGE_SCRIPT.read_text()} }}")
+        server = new_server(directory / "recordings", scenario.server_version)
+        server.on_call(observer.handle)
+        async with serve(server) as url, start_browser(scenario, directory) as browser:
+            page = await open_call_page(browser, url)
             started = time.monotonic()
             await page.evaluate(
                 f"(options) => testCall.{'offer' if scenario.offerer == 'browser' else 'answer'}(options)",
@@ -180,11 +225,19 @@ async def play(scenario: Scenario) -> dict[str, Any]:
             report: dict[str, Any] = {}
             if scenario.wrong_fingerprint:
                 report |= await _watch_it_fail(page, observer)
+            elif scenario.brief:
+                report |= await _talk(page, started, ENOUGH_FRAMES_IN_BRIEF)
+                report |= await _look(page)
+                report |= await _hang_up(page, observer)
             else:
-                report |= await _talk(page, started)
+                report |= await _talk(page, started, ENOUGH_FRAMES)
+                report["recording"] = await _record(page)
+                report["tone"] = await page.evaluate("() => testCall.tone()")
+                report |= await _look(page)
                 report["recording"] |= examine(directory / "recordings" / report["recording"]["name"])
                 report |= await _hang_up(page, observer)
             report |= {"version": browser.version, "console_errors": browser.console_errors}
+            report["client_hellos"] = client_hellos
     return report | {
         "python": {
             "states": observer.states,
@@ -212,7 +265,7 @@ async def _watch_it_fail(page: Page, observer: Observer) -> dict[str, Any]:
     return {"browser": await page.evaluate("() => testCall.statistics()")}
 
 
-async def _talk(page: Page, started: float) -> dict[str, Any]:
+async def _talk(page: Page, started: float, enough_frames: int) -> dict[str, Any]:
     await _wait_for(page, "() => testCall.pc.connectionState === 'connected'")
     connected = time.monotonic() - started
     await _wait_for(page, "(message) => testCall.say(message)", MESSAGE)
@@ -220,9 +273,13 @@ async def _talk(page: Page, started: float) -> dict[str, Any]:
     await _wait_for(
         page,
         "async (enough) => (await testCall.statistics()).framesDecoded >= enough",
-        ENOUGH_FRAMES,
+        enough_frames,
     )
-    recording = await page.evaluate(
+    return {"connected_after": connected}
+
+
+async def _record(page: Page) -> dict[str, Any]:
+    recording: dict[str, Any] = await page.evaluate(
         """async (seconds) => {
             const path = `/api/calls/${testCall.id}/recording`;
             await api("POST", path);
@@ -235,10 +292,11 @@ async def _talk(page: Page, started: float) -> dict[str, Any]:
         }""",
         RECORDED_SECONDS,
     )
+    return recording
+
+
+async def _look(page: Page) -> dict[str, Any]:
     return {
-        "tone": await page.evaluate("() => testCall.tone()"),
-        "connected_after": connected,
-        "recording": recording,
         "browser": await page.evaluate("() => testCall.statistics()"),
         "call": await page.evaluate("() => api('GET', `/api/calls/${testCall.id}`)"),
     }

@@ -3,7 +3,7 @@
 The call is made by a program in a sandbox, tests/e2e/scenario.py; here its report is judged.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 
@@ -14,6 +14,9 @@ from tests.tools.sandbox import run_module
 pytestmark = pytest.mark.browser
 
 Side = Literal["browser", "server"]
+
+HYBRID_SHARE = ["X25519MLKEM768", 1216]
+X25519_SHARE = ["X25519", 32]
 
 #: What must not be in the output of a server whose calls went as these do.
 SIGNS_OF_TROUBLE = ("Traceback", "never retrieved", "was destroyed but it is pending", "ResourceWarning")
@@ -32,6 +35,8 @@ def test_a_call_is_echoed_and_recorded(browser: BrowserName, offerer: Side, dtls
     report = play(browser, offerer=offerer, dtls_client=dtls_client)
     assert_the_browser_has_it_all(report, dtls_client)
     assert_python_has_it_all(report, offerer, dtls_client)
+    if dtls_client == "browser":
+        assert_the_browser_offers_the_hybrid_group_first(the_hello(report))
     assert_the_recording_is_whole(report["recording"])
     assert report["python"]["states"] == ["connecting", "connected", "closed"]
     assert report["noticed_after"] < 2, "the end of the call was not told, only found"
@@ -45,8 +50,8 @@ def assert_the_browser_has_it_all(report: dict[str, Any], dtls_client: Side) -> 
     assert seen["connectionState"] == "connected"
     assert transport["dtlsState"] == "connected"
     assert transport["dtlsRole"] == ("client" if dtls_client == "browser" else "server")
-    assert transport["tlsVersion"] == "FEFD"
-    assert transport["dtlsCipher"] == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    assert transport["tlsVersion"] == "FEFC"
+    assert transport["dtlsCipher"] == "TLS_AES_128_GCM_SHA256"
     assert transport["srtpCipher"] in ("SRTP_AEAD_AES_128_GCM", "SRTP_AES128_CM_HMAC_SHA1_80")
     assert seen["framesDecoded"] >= 30
     assert seen["frameWidth"] == 640
@@ -63,9 +68,9 @@ def assert_python_has_it_all(report: dict[str, Any], offerer: Side, dtls_client:
     security = call["security"]
     assert security["dtlsState"] == "connected"
     assert security["dtlsRole"] == ("server" if dtls_client == "browser" else "client")
-    assert security["dtlsVersion"] == "DTLS 1.2"
+    assert security["dtlsVersion"] == "DTLS 1.3"
     assert security["cipherSuite"] == transport["dtlsCipher"]
-    assert security["group"] == "X25519"
+    assert security["group"] == "X25519MLKEM768"
     assert security["srtpProfile"] == transport["srtpCipher"]
     if dtls_client == "browser":
         assert security["srtpProfile"] == "SRTP_AEAD_AES_128_GCM", "the server's first choice"
@@ -75,6 +80,20 @@ def assert_python_has_it_all(report: dict[str, Any], offerer: Side, dtls_client:
     assert seen["pictures"] >= 5, "the picture stands still"
     assert seen["frames"]["audio"] >= 200
     assert seen["tone"] == pytest.approx(TONE, rel=0.02)
+
+
+def the_hello(report: dict[str, Any]) -> dict[str, Any]:
+    """The ClientHello that the browser sent. There was one: nothing was asked for in another."""
+    (hello,) = report["client_hellos"]
+    result: dict[str, Any] = hello
+    return result
+
+
+def assert_the_browser_offers_the_hybrid_group_first(hello: dict[str, Any]) -> None:
+    """It offers both versions and both groups, with a share for each."""
+    assert hello["versions"][:2] == ["FEFC", "FEFD"]
+    assert hello["groups"][:2] == ["X25519MLKEM768", "X25519"]
+    assert hello["shares"][:2] == [HYBRID_SHARE, X25519_SHARE]
 
 
 def assert_the_recording_is_whole(recording: dict[str, Any]) -> None:
@@ -91,16 +110,26 @@ def assert_the_recording_is_whole(recording: dict[str, Any]) -> None:
     assert recording["decoded"]["audio"]["frames"] > 40 * RECORDED_SECONDS
 
 
+@pytest.mark.parametrize("dtls_client", ["browser", "server"])
 @pytest.mark.parametrize("offerer", ["browser", "server"])
-def test_a_wrong_fingerprint_in_the_answer_fails_both_ends(browser: BrowserName, offerer: Side) -> None:
-    """The offerer sees it. The other end learns of it by an alert, and neither gets a frame."""
-    report = play(browser, offerer=offerer, dtls_client="browser", wrong_fingerprint=True)
-    assert report["browser"]["connectionState"] == "failed"
-    assert report["browser"]["transport"]["dtlsState"] == "failed"
-    assert report["browser"]["states"] == ["connecting", "failed"]
-    assert report["browser"]["framesDecoded"] == 0
-    python = report["python"]
-    assert python["states"] == ["connecting", "failed", "closed"]
+def test_a_wrong_fingerprint_in_the_answer_fails_both_ends(
+    browser: BrowserName, offerer: Side, dtls_client: Side
+) -> None:
+    """The offerer sees it. The other end learns of it by an alert, and neither gets a frame.
+
+    A client of DTLS 1.3 is done when it has sent its certificate, before anybody has looked at that (RFC 8446
+    §4.4.4): one with the wrong certificate is connected until the alert comes.
+    """
+    report = play(browser, offerer=offerer, dtls_client=dtls_client, wrong_fingerprint=True)
+    seen, python = report["browser"], report["python"]
+    connected_before = {
+        side: ["connected"] if offerer != side == dtls_client else [] for side in get_args(Side)
+    }
+    assert seen["connectionState"] == "failed"
+    assert seen["transport"]["dtlsState"] == "failed"
+    assert seen["states"] == ["connecting", *connected_before["browser"], "failed"]
+    assert seen["framesDecoded"] == 0
+    assert python["states"] == ["connecting", *connected_before["server"], "failed", "closed"]
     assert python["frames"] == {"audio": 0, "video": 0}
     if offerer == "server":
         assert "does not match the fingerprint" in python["reason"]

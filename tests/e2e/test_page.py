@@ -22,9 +22,9 @@ def test_a_visit(browser: BrowserName, server_offers: bool) -> None:
     report = visit(browser, server_offers=server_offers)
     rows = report["security"]["rows"]
     assert report["security"]["agree"] == "true"
-    assert rows["Version"] == "DTLS 1.2"
-    assert rows["Key exchange"] == "X25519"
-    assert rows["Cipher suite"] == "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    assert rows["Version"] == "DTLS 1.3"
+    assert rows["Key exchange"] == "X25519MLKEM768"
+    assert rows["Cipher suite"] == "TLS_AES_128_GCM_SHA256"
     assert rows["Your certificate"].startswith("sha-256 ")
     assert rows["Your certificate"] != rows["Python’s certificate"]
     assert report["picture"]["width"] >= 320

@@ -25,6 +25,8 @@ from typing import Any, Literal
 
 import aiohttp
 
+from tests.tools.sandbox import replace_directory
+
 BrowserName = Literal["chromium", "firefox"]
 BROWSERS: tuple[BrowserName, ...] = ("chromium", "firefox")
 
@@ -53,6 +55,7 @@ _CHROMIUM_SWITCHES = (
     "--autoplay-policy=no-user-gesture-required",
     "--allow-loopback-in-peer-connection",
 )
+_CHROMIUM_SETTINGS = pathlib.Path("/etc/chromium")
 _CHROMIUM_DISABLED_FEATURES = ("WebRtcHideLocalIpsWithMdns",)
 _FIREFOX_PREFERENCES: dict[str, bool | int | str] = {
     "media.navigator.streams.fake": True,
@@ -294,12 +297,14 @@ async def launch(
     *,
     switches: Sequence[str] = (),
     preferences: Mapping[str, bool | int | str] | None = None,
+    policies: Mapping[str, bool | int | str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Browser]:
     """Start a browser with a fresh profile, and end it with all its processes on leaving.
 
     :param switches: further command-line switches.
     :param preferences: further preferences of Firefox.
+    :param policies: what Chromium is made to do as by an administrator; only in a sandbox.
     :param environment: further environment variables.
     :raises BrowserError: when it does not start.
     """
@@ -317,6 +322,8 @@ async def launch(
             capabilities = {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}}
             granted = (await connection.command("session.new", capabilities))["capabilities"]
         else:
+            if policies:
+                replace_directory(_CHROMIUM_SETTINGS, {"policies/managed/tests.json": json.dumps(policies)})
             port = await _start(stack, ["chromedriver", "--port=0"], r"successfully on port (\d+)", variables)
             granted = await _new_chromium_session(http, port, profile, switches)
             connection = await _connect(stack, http, granted["webSocketUrl"])

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -18,6 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 _UNSHARE = ("unshare", "--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child")
 _AS_USER = ("--user", "--map-root-user")
 _BRING_UP_LOOPBACK = 'ip link set lo up && exec "$@"'
+_MARK = "MEDIAPEER_TEST_SANDBOX"
 
 
 def _command() -> list[str]:
@@ -51,7 +53,12 @@ def run_module(module: str, options: dict[str, Any], *, timeout_seconds: float =
         with output.open("wb") as sink:
             # Its whole process group goes with it: unshare kills what is in the namespace.
             process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, _MARK: "1"},
             )
             try:
                 status: object = process.wait(timeout_seconds)
@@ -67,3 +74,18 @@ def run_module(module: str, options: dict[str, Any], *, timeout_seconds: float =
         result: dict[str, Any] = json.loads(report.read_text())
         result["output"] = output.read_text(errors="replace")
         return result
+
+
+def replace_directory(path: pathlib.Path, files: Mapping[str, str]) -> None:
+    """Let ``path``, a directory that is there, have just ``files`` in it, for this sandbox alone.
+
+    :param files: what is in each, by their names under ``path``.
+    :raises RuntimeError: outside of a sandbox, where everybody would see it.
+    """
+    if _MARK not in os.environ:
+        raise RuntimeError("directories are replaced only in a sandbox")
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(path)], check=True)
+    for name, text in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
