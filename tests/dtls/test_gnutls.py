@@ -13,6 +13,7 @@ from mediapeer.dtls import (
     ConnectionClosed,
     DtlsConfiguration,
     DtlsConnection,
+    ProtocolVersion,
     Role,
     SrtpProtectionProfile,
     StatelessListener,
@@ -88,8 +89,9 @@ def associate(tmp_path: pathlib.Path) -> Iterator[Associate]:
 
 
 def assert_talks(association: UdpAssociation, command: Command, role: Role) -> None:
-    """The handshake ends, and a line goes each way: the server of GnuTLS is an echo."""
+    """The handshake ends in DTLS 1.2, all that GnuTLS speaks, and a line goes each way: its server is an echo."""
     association.run_until(lambda: association.completed)
+    assert association.connection.version is ProtocolVersion.DTLS_1_2
     if role is Role.CLIENT:
         association.connection.send_application_data(b"a line there and back\n")
         association.run_until(lambda: association.received == b"a line there and back\n")
@@ -134,6 +136,15 @@ def test_the_cookie_that_a_server_asks_for(associate: Associate, cookie: bool) -
         if datagram[HANDSHAKE_TYPE_AT] == HandshakeType.HELLO_VERIFY_REQUEST
     ]
     assert bool(hello_verify_requests) == cookie
+
+
+@pytest.mark.parametrize("cookie", [True, False])
+def test_a_client_hello_in_two_datagrams_leads_to_1_2(associate: Associate, cookie: bool) -> None:
+    association, command = associate(Role.CLIENT, *([] if cookie else ["--nocookie"]))
+    assert_talks(association, command, Role.CLIENT)
+    first, second = association.datagrams_sent[:2]
+    assert first[HANDSHAKE_TYPE_AT] == second[HANDSHAKE_TYPE_AT] == HandshakeType.CLIENT_HELLO
+    assert len(first) + len(second) > 1200
 
 
 def test_the_cookie_that_our_listener_asks_for(associate: Associate) -> None:

@@ -20,6 +20,7 @@ from mediapeer.dtls import (
     Fingerprint,
     FingerprintVerifier,
     NamedGroup,
+    ProtocolVersion,
     Role,
     SrtpProtectionProfile,
     StatelessListener,
@@ -106,8 +107,9 @@ def associate(tmp_path: pathlib.Path) -> Iterator[Associate]:
 
 
 def assert_talks(association: UdpAssociation, command: Command) -> None:
-    """The handshake ends, and a line goes each way."""
+    """The handshake ends in DTLS 1.2, which is all that OpenSSL speaks, and a line goes each way."""
     association.run_until(lambda: association.completed)
+    assert association.connection.version is ProtocolVersion.DTLS_1_2
     association.heal()
     association.connection.send_application_data(b"a line from us\n")
     association.run_until(lambda: b"a line from us" in command.output)
@@ -191,6 +193,15 @@ def test_a_datagram_of_each_direction_lost(associate: Associate, role: Role, los
         role, "-timeout", lose_sent=lambda index: index == lost, lose_received=lambda index: index == lost
     )
     assert_talks(association, command)
+
+
+@pytest.mark.parametrize("lost", [None, 0, 1])
+def test_a_client_hello_in_two_datagrams_leads_to_1_2(associate: Associate, lost: int | None) -> None:
+    association, command = associate(Role.CLIENT, "-timeout", lose_sent=lambda index: index == lost)
+    assert_talks(association, command)
+    first, second = association.datagrams_sent[:2]
+    assert first[HANDSHAKE_TYPE_AT] == second[HANDSHAKE_TYPE_AT] == HandshakeType.CLIENT_HELLO
+    assert len(first) + len(second) > 1200
 
 
 def test_the_cookie_that_a_server_asks_for(associate: Associate) -> None:

@@ -28,13 +28,15 @@ from mediapeer.dtls import (
     HandshakeCompleted,
     NamedGroup,
     PeerVerifier,
+    ProtocolVersion,
     Role,
     SrtpProtectionProfile,
 )
-from mediapeer.dtls.registry import HYBRID_GROUPS
+from mediapeer.dtls.registry import HYBRID_GROUPS, HandshakeType
 from tests.tools.certificates import credentials
 from tests.tools.pyopenssl import CIPHER_NAMES, OpenSslEnd, openssl_context
 
+HANDSHAKE_TYPE_AT = 13
 SRTP_LABEL = b"EXTRACTOR-dtls_srtp"
 ROLES = [Role.CLIENT, Role.SERVER]
 
@@ -172,8 +174,9 @@ def settle(associations: list[Association]) -> None:
 
 
 def assert_talks(association: Association) -> None:
-    """Data goes both ways, and both ends export the same keys."""
+    """It is DTLS 1.2, all that OpenSSL speaks; data goes both ways, and both ends export the same keys."""
     assert association.completed, (association.events, association.theirs.error)
+    assert association.ours.version is ProtocolVersion.DTLS_1_2
     association.heal()
     association.ours.send_application_data(b"from us")
     association.theirs.send(b"from them")
@@ -210,6 +213,22 @@ def test_each_datagram_of_ours_lost_once(role: Role, mtu: int) -> None:
     settle(associations)
     for association in associations:
         assert_talks(association)
+
+
+@pytest.mark.parametrize("network", [perfect, losing(0), losing(1), losing(0, 1), reversing, repeating])
+def test_a_client_hello_in_two_datagrams_leads_to_1_2(network: Network) -> None:
+    sent: list[bytes] = []
+
+    def recorded(batch: list[tuple[int, bytes]]) -> list[bytes]:
+        sent.extend(datagram for _, datagram in batch)
+        return network(batch)
+
+    association = associate(Role.CLIENT, from_us=recorded)
+    settle([association])
+    assert_talks(association)
+    first, second = sent[:2]
+    assert first[HANDSHAKE_TYPE_AT] == second[HANDSHAKE_TYPE_AT] == HandshakeType.CLIENT_HELLO
+    assert len(first) + len(second) > 1200
 
 
 @pytest.mark.parametrize("role", ROLES)
