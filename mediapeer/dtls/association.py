@@ -119,7 +119,7 @@ class Association:
     # Records
 
     def _receive_record(self, record: Record | UnifiedRecord) -> None:
-        opened = self._records.open(record, hold=self._may_become_readable(record))
+        opened = self._records.open(record, self._may_become_readable)
         if opened is None:
             if isinstance(record, UnifiedRecord) and self._records.is_holding:
                 # What makes its keys is late or lost. An ACK tells the peer which (RFC 9147 §7.1).

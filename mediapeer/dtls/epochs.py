@@ -131,24 +131,24 @@ class ReadEpoch13:
 
         :raises DtlsError: when more forgeries have come than one key may see (RFC 9147 §4.5.3).
         """
-        header, fragment = record
+        masked_header, fragment = record
         if len(fragment) < SAMPLE_LENGTH:
             self._counters["unauthentic_records"] += 1
             return None
         mask = self._mask(fragment[:SAMPLE_LENGTH])
+        header = bytearray(masked_header)
+        header[1] ^= mask[0]
+        bits, size = header[1], 8
         if header[0] & UNIFIED_HEADER_LONG_SEQUENCE_NUMBER:
-            bits, size = int.from_bytes(header[1:3], "big") ^ (mask[0] << 8 | mask[1]), 16
-            additional_data = header[:1] + bits.to_bytes(2, "big") + header[3:]
-        else:
-            bits, size = header[1] ^ mask[0], 8
-            additional_data = header[:1] + bits.to_bytes(1, "big") + header[2:]
+            header[2] ^= mask[1]
+            bits, size = bits << 8 | header[2], 16
         sequence_number = reconstruct_sequence_number(self._window.highest + 1, bits, size)
         if not self._window.is_fresh(sequence_number):
             self._counters["replayed_records"] += 1
             return None
         nonce = (self._iv ^ sequence_number).to_bytes(12, "big")
         try:
-            inner = self._aead.decrypt(nonce, fragment, additional_data)
+            inner = self._aead.decrypt(nonce, fragment, header)
         except InvalidTag:
             self._note_forgery()
             return None
@@ -244,7 +244,7 @@ class WriteEpoch13(WriteEpoch):
         self.overhead = _UNIFIED_HEADER.size + 1 + self._tag_length
 
     def _seal(self, content_type: int, plaintext: bytes, sequence_number: int, version: int) -> bytes:
-        inner = plaintext + content_type.to_bytes(1, "big")
+        inner = plaintext + bytes((content_type,))
         if len(inner) < self._least_inner_length:
             inner = inner.ljust(self._least_inner_length, b"\0")  # so that there is enough to sample
         length = len(inner) + self._tag_length

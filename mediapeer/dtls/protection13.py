@@ -20,10 +20,10 @@ Mask = Callable[[bytes], bytes]
 class Aead(Protocol):
     """What the AEAD classes of ``cryptography`` have in common."""
 
-    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | bytearray | None) -> bytes:
         """Seal ``data``."""
 
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | bytearray | None) -> bytes:
         """Open ``data``, or raise ``InvalidTag``."""
 
 
@@ -72,8 +72,11 @@ def record_number_mask(algorithm: AeadAlgorithm, keys: TrafficKeys) -> Mask:
 
 def chacha20_mask(key: bytes) -> Mask:
     """The mask of ChaCha20: the sample is block counter and nonce (RFC 9147 §4.2.3)."""
+    zeros = bytes(5)
+    context = Cipher(algorithms.ChaCha20(key, bytes(SAMPLE_LENGTH)), None).encryptor()
 
     def mask(sample: bytes) -> bytes:
-        return Cipher(algorithms.ChaCha20(key, sample), None).encryptor().update(bytes(5))
+        context.reset_nonce(sample)  # so that the context, which is dear, is made once
+        return context.update(zeros)
 
     return mask

@@ -15,9 +15,27 @@ UNIFIED_HEADER_CONNECTION_ID = 0b0001_0000
 UNIFIED_HEADER_LONG_SEQUENCE_NUMBER = 0b0000_1000
 UNIFIED_HEADER_LENGTH_PRESENT = 0b0000_0100
 UNIFIED_HEADER_EPOCH_MASK = 0b0000_0011
-_FIXED_MASK = 0b1110_0000
+
+
+def _unified_header_length(first: int) -> int:
+    """How long the unified header is that begins with this byte; 0 when there is no telling.
+
+    A connection ID has no length of its own on the wire, and we negotiate none (RFC 9147 §9).
+    """
+    if first & UNIFIED_HEADER_CONNECTION_ID:
+        return 0
+    sequence_number_length = 2 if first & UNIFIED_HEADER_LONG_SEQUENCE_NUMBER else 1
+    return 1 + sequence_number_length + (2 if first & UNIFIED_HEADER_LENGTH_PRESENT else 0)
+
+
+# For each byte that a unified header may begin with: looked up for each record.
+_UNIFIED_HEADER_LENGTHS = {
+    first: _unified_header_length(first)
+    for first in range(UNIFIED_HEADER_FIXED_BITS, 2 * UNIFIED_HEADER_FIXED_BITS)
+}
 
 _HEADER = struct.Struct("!BHQH")  # type, version, epoch (16 bits) and sequence number (48 bits), length
+_LENGTH = struct.Struct("!H")  # what a unified header ends with
 
 
 class Record(NamedTuple):
@@ -55,12 +73,20 @@ def split_datagram(datagram: bytes) -> tuple[list[Record | UnifiedRecord], bool]
     records: list[Record | UnifiedRecord] = []
     offset, end = 0, len(datagram)
     while offset < end:
-        if datagram[offset] & _FIXED_MASK == UNIFIED_HEADER_FIXED_BITS:
-            start, length = _unified_extent(datagram, offset)
-            if not start or start + length > end or length > MAXIMUM_CIPHERTEXT_LENGTH:
+        first = datagram[offset]
+        header_length = _UNIFIED_HEADER_LENGTHS.get(first)
+        if header_length is not None:
+            start = offset + header_length
+            if not header_length or start > end:
                 return records, False
-            records.append(UnifiedRecord(datagram[offset:start], datagram[start : start + length]))
-            offset = start + length
+            length = end - start
+            if first & UNIFIED_HEADER_LENGTH_PRESENT:
+                (length,) = _LENGTH.unpack_from(datagram, start - 2)
+            stop = start + length
+            if stop > end or length > MAXIMUM_CIPHERTEXT_LENGTH:
+                return records, False
+            records.append(UnifiedRecord(datagram[offset:start], datagram[start:stop]))
+            offset = stop
             continue
         start = offset + RECORD_HEADER_LENGTH
         if start > end:
@@ -71,22 +97,6 @@ def split_datagram(datagram: bytes) -> tuple[list[Record | UnifiedRecord], bool]
             return records, False
         records.append(Record(content_type, version, epoch_and_sequence_number, datagram[start:offset]))
     return records, True
-
-
-def _unified_extent(datagram: bytes, offset: int) -> tuple[int, int]:
-    """Where the ciphertext of a unified record starts, and its length; (0, 0) when there is no telling.
-
-    A connection ID has no length of its own on the wire, and we negotiate none (RFC 9147 §9).
-    """
-    first = datagram[offset]
-    if first & UNIFIED_HEADER_CONNECTION_ID:
-        return 0, 0
-    start = offset + (3 if first & UNIFIED_HEADER_LONG_SEQUENCE_NUMBER else 2)
-    if not first & UNIFIED_HEADER_LENGTH_PRESENT:
-        return start, max(0, len(datagram) - start)
-    if start + 2 > len(datagram):
-        return 0, 0
-    return start + 2, int.from_bytes(datagram[start : start + 2], "big")
 
 
 def serialize_record(

@@ -1,6 +1,7 @@
 """The record layer of one association: which epochs there are, which one opens a record, which one seals."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from mediapeer.dtls.epochs import OpenedRecord, ReadEpoch12, ReadEpoch13, WriteEpoch, WriteEpoch12
 from mediapeer.dtls.record import UNIFIED_HEADER_EPOCH_MASK, Record, UnifiedRecord
@@ -34,10 +35,12 @@ class RecordLayer:
         self.writer = self.writers[INITIAL_EPOCH]
         "The epoch for alerts and data."
 
-    def open(self, record: Record | UnifiedRecord, *, hold: bool) -> tuple[int, OpenedRecord] | None:
+    def open(
+        self, record: Record | UnifiedRecord, is_to_be_held: Callable[[Record | UnifiedRecord], bool]
+    ) -> tuple[int, OpenedRecord] | None:
         """The epoch and contents of a record, or ``None`` when there is nothing to be had of it (yet).
 
-        :param hold: whether to keep it for later when its keys are not known yet.
+        :param is_to_be_held: whether to keep it for later; asked when its keys are not known yet.
         :raises DtlsError: when too many forgeries have come.
         """
         if isinstance(record, UnifiedRecord):
@@ -50,7 +53,7 @@ class RecordLayer:
             if plain is not None:
                 opened = plain.open(record)
                 return None if opened is None else (plain.number, opened)
-        if hold:
+        if is_to_be_held(record):
             self._hold(record)
         else:
             self._counters["records_of_other_epochs"] += 1
