@@ -9,10 +9,8 @@ of the handshake. The exchange of offer and answer costs nothing here, as in no 
 import asyncio
 import dataclasses
 import functools
-import re
 import time
 from collections.abc import Callable
-from typing import cast
 from unittest import mock
 
 import aiortc
@@ -20,9 +18,7 @@ import aiortc
 import mediapeer
 from benchmarks import Comparison, Figures, Result, no_targets
 from mediapeer.dtls import ProtocolVersion
-
-_LOOPBACK = "127.0.0.1"
-_CANDIDATE = re.compile(rf"(a=candidate:\S+ 1 udp \d+ {re.escape(_LOOPBACK)} )(\d+)( typ host)")
+from tests.tools.relay import LOOPBACK, Relay, lose_first_dtls, lose_nothing
 
 _FIRST_MEDIA = "offer to first audio frame"
 _ANSWERER_CONNECTED = "answer to connected, answerer"
@@ -31,93 +27,24 @@ _AIORTC = f"aiortc {aiortc.__version__}, DTLS 1.2"
 _ROUND_TRIPS = (0, 50, 150)  # ms
 _PAIRS = 7
 
-Address = tuple[str, int]
 MakePeer = Callable[[], aiortc.RTCPeerConnection]
-MakeRelay = Callable[[], "Relay | None"]
+MakeRelay = Callable[[], Relay | None]
 
 
-class _Side(asyncio.DatagramProtocol):
-    """The relay's socket that stands for one end: what comes in for that end leaves by the other socket."""
-
-    def __init__(self, relay: "Relay") -> None:
-        self._relay = relay
-        self.end: Address | None = None
-        "Where the end that this socket stands for really is."
-        self.other: _Side | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)
-
-    @property
-    def port(self) -> int:
-        """Where the other end shall send to."""
-        port: int = self.transport.get_extra_info("sockname")[1]
-        return port
-
-    def datagram_received(self, data: bytes, addr: Address) -> None:
-        if self.other is None or self.end is None or self._relay.loses(data):
-            return
-        asyncio.get_running_loop().call_later(self._relay.delay, self.other.send, data, self.end)
-
-    def send(self, data: bytes, end: Address) -> None:
-        """Let a datagram out, unless the relay was closed while it was on its way."""
-        if not self.transport.is_closing():
-            self.transport.sendto(data, end)
+def _through(relay: Relay | None, description: aiortc.RTCSessionDescription) -> aiortc.RTCSessionDescription:
+    if relay is None:
+        return description
+    return aiortc.RTCSessionDescription(relay.through(description.type, description.sdp), description.type)
 
 
-def _itself(side: _Side) -> _Side:
-    return side
-
-
-class Relay:
-    """A UDP relay between two ends on loopback, which delays, and loses the first DTLS datagram if told so.
-
-    :param delay: seconds each way.
-    :param lose_first: whether the first datagram of the handshake is lost.
-    """
-
-    def __init__(self, delay: float, lose_first: bool) -> None:
-        self.delay = delay
-        self._lose = lose_first
-        self._offerer, self._answerer = _Side(self), _Side(self)
-        self._offerer.other, self._answerer.other = self._answerer, self._offerer
-
-    async def open(self) -> None:
-        """Open both sockets."""
-        loop = asyncio.get_running_loop()
-        for side in (self._offerer, self._answerer):
-            await loop.create_datagram_endpoint(functools.partial(_itself, side), local_addr=(_LOOPBACK, 0))
-
-    def close(self) -> None:
-        """Close both sockets."""
-        for side in (self._offerer, self._answerer):
-            side.transport.close()
-
-    def loses(self, data: bytes) -> bool:
-        """Whether this datagram is lost."""
-        if self._lose and 20 <= data[0] <= 63:
-            self._lose = False
-            return True
-        return False
-
-    def through(self, description: aiortc.RTCSessionDescription) -> aiortc.RTCSessionDescription:
-        """The description with the relay in place of the end that gave it.
-
-        :raises RuntimeError: when it does not have exactly one candidate on loopback.
-        """
-        side = self._offerer if description.type == "offer" else self._answerer
-        ports = set(_CANDIDATE.findall(description.sdp))
-        if len(ports) != 1:
-            raise RuntimeError(f"one candidate on loopback is needed, not {len(ports)}")
-        side.end = (_LOOPBACK, int(ports.pop()[1]))
-        sdp = _CANDIDATE.sub(rf"\g<1>{side.port}\g<3>", description.sdp)
-        return aiortc.RTCSessionDescription(sdp, description.type)
+def _new_relay(delay: float, lose_first: bool = False) -> Relay:
+    return Relay(delay, lose_first_dtls() if lose_first else lose_nothing)
 
 
 def our_peer(version: ProtocolVersion) -> aiortc.RTCPeerConnection:
     """An end of ours that speaks ``version`` with its like."""
     return mediapeer.RTCPeerConnection(
-        mediapeer.RTCConfiguration(iceAddresses=[_LOOPBACK], maximumDtlsVersion=version)
+        mediapeer.RTCConfiguration(iceAddresses=[LOOPBACK], maximumDtlsVersion=version)
     )
 
 
@@ -168,11 +95,11 @@ async def _call(make_peer: MakePeer, version: ProtocolVersion, relay: Relay | No
         started = time.perf_counter()
         await offerer.setLocalDescription(await offerer.createOffer())
         offer = offerer.localDescription
-        await answerer.setRemoteDescription(relay.through(offer) if relay else offer)
+        await answerer.setRemoteDescription(_through(relay, offer))
         await answerer.setLocalDescription(await answerer.createAnswer())
         answer = answerer.localDescription
         answered = time.perf_counter()
-        await offerer.setRemoteDescription(relay.through(answer) if relay else answer)
+        await offerer.setRemoteDescription(_through(relay, answer))
         async with asyncio.timeout(30):
             await (await arrived).recv()
             playing = time.perf_counter()
@@ -197,7 +124,7 @@ def call(make_peer: MakePeer, version: ProtocolVersion, make_relay: MakeRelay) -
     :raises RuntimeError: when it is not of ``version``.
     """
     # aioice leaves loopback out; for aiortc's own ends there is no option to have it.
-    with mock.patch("aioice.ice.get_host_addresses", return_value=[_LOOPBACK]):
+    with mock.patch("aioice.ice.get_host_addresses", return_value=[LOOPBACK]):
         return asyncio.run(_call(make_peer, version, make_relay()))
 
 
@@ -253,7 +180,7 @@ def run() -> list[Result]:
             by_round_trip[round_trip] = compare(
                 f"round trip {round_trip} ms",
                 version,
-                functools.partial(Relay, round_trip / 2000, lose_first=False),
+                functools.partial(_new_relay, round_trip / 2000),
                 _PAIRS,
                 functools.partial(targets, version, round_trip),
             )
@@ -263,7 +190,7 @@ def run() -> list[Result]:
         results += compare(
             "50 ms delay each way" + (", first handshake datagram lost" if lose_first else ""),
             ProtocolVersion.DTLS_1_3,
-            functools.partial(Relay, delay, lose_first),
+            functools.partial(_new_relay, delay, lose_first),
             _PAIRS,
         )
     return results

@@ -22,7 +22,10 @@ class TestCall {
     this.pc = new RTCPeerConnection();
     this.messages = [];
     this.states = [];
-    this.pc.addEventListener("connectionstatechange", () => this.states.push(this.pc.connectionState));
+    this.pc.addEventListener("connectionstatechange", () => {
+      this.states.push(this.pc.connectionState);
+      if (this.pc.connectionState === "connected") this.connectedAt ??= Date.now();
+    });
     this.pc.addEventListener("track", (event) => this.play(event.track));
   }
 
@@ -71,6 +74,7 @@ class TestCall {
     this.id = answer.id;
     const sdp = wrongFingerprint ? withWrongFingerprint(answer.sdp) : answer.sdp;
     await this.pc.setRemoteDescription({ type: "answer", sdp });
+    this.answeredAt = Date.now();
   }
 
   async answer({ dtlsClient, wrongFingerprint }) {
@@ -83,6 +87,7 @@ class TestCall {
     const answer = await this.gathered(await this.pc.createAnswer());
     const sent = wrongFingerprint ? withWrongFingerprint(answer) : answer;
     await api("PUT", `/api/calls/${this.id}/answer`, { type: "answer", sdp: sent });
+    this.answeredAt = Date.now();
   }
 
   async statistics() {

@@ -137,10 +137,10 @@ async def serve(server: SignalingServer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def new_server(record_directory: pathlib.Path, version: Version) -> SignalingServer:
-    """The real server, on loopback, that speaks ``version`` and older ones."""
+def server_options(record_directory: pathlib.Path, version: Version = "1.3") -> ServerOptions:
+    """A server on loopback, that speaks ``version`` and older ones."""
     configuration = RTCConfiguration(iceAddresses=[_LOOPBACK], maximumDtlsVersion=_VERSIONS[version])
-    return SignalingServer(ServerOptions(configuration=configuration, record_directory=record_directory))
+    return ServerOptions(configuration=configuration, record_directory=record_directory)
 
 
 @contextlib.asynccontextmanager
@@ -213,7 +213,7 @@ async def play(scenario: Scenario) -> dict[str, Any]:
     observer = Observer()
     with tempfile.TemporaryDirectory() as name, hellos.watched() as client_hellos:
         directory = pathlib.Path(name)
-        server = new_server(directory / "recordings", scenario.server_version)
+        server = SignalingServer(server_options(directory / "recordings", scenario.server_version))
         server.on_call(observer.handle)
         async with serve(server) as url, start_browser(scenario, directory) as browser:
             page = await open_call_page(browser, url)
