@@ -1,0 +1,131 @@
+"""The benchmarks measure what they say, and tell which target is missed. How fast things are is no test."""
+
+import dataclasses
+import functools
+import operator
+
+import pytest
+
+from benchmarks import CpuClock, Figures, Result, paired_medians
+from benchmarks.__main__ import as_table, names
+from benchmarks.call import round_trips_in
+from benchmarks.handshake import SUITES, Clocks, openssl_configuration, openssl_handshake, our_configuration
+from benchmarks.handshake import our_handshake as handshake
+from benchmarks.memory import growth, in_fresh_process
+from benchmarks.record import our_association, our_protect, our_unprotect
+from mediapeer.dtls import CipherSuite, NamedGroup, ProtocolVersion
+
+SUITE_12, SUITE_13 = SUITES[ProtocolVersion.DTLS_1_2], SUITES[ProtocolVersion.DTLS_1_3]
+
+RESULT = Result(
+    case="a case", metric="time", unit="ms", ours=2.0, peer=1.0, peer_name="somebody", runs=3, target=None
+)
+
+
+@pytest.mark.parametrize(
+    ("suite", "group"),
+    [
+        (SUITE_12, NamedGroup.X25519),
+        (SUITE_13, NamedGroup.X25519),
+        (SUITE_13, NamedGroup.X25519MLKEM768),
+        (CipherSuite.TLS_CHACHA20_POLY1305_SHA256, NamedGroup.X25519),
+    ],
+)
+def test_a_handshake_is_of_the_version_and_group_that_are_measured(
+    suite: CipherSuite, group: NamedGroup
+) -> None:
+    clocks = Clocks()
+    configuration = our_configuration(suite, group)
+    client, server = handshake(configuration, configuration, clocks)
+    expected = ProtocolVersion.DTLS_1_2 if suite is SUITE_12 else ProtocolVersion.DTLS_1_3
+    assert client.version is server.version is expected
+    assert client.group is server.group is group
+    assert clocks.client.seconds > 0
+    assert clocks.server.seconds > 0
+
+
+@pytest.mark.parametrize("change", ["group", "version"])
+def test_a_handshake_of_another_kind_is_not_measured(change: str) -> None:
+    wanted = our_configuration(SUITE_13, NamedGroup.X25519)
+    if change == "group":
+        client = wanted
+        server = dataclasses.replace(
+            wanted, groups=(NamedGroup.SECP256R1,), groups_to_share=(NamedGroup.SECP256R1,)
+        )
+    else:
+        client = dataclasses.replace(
+            wanted, minimum_version=ProtocolVersion.DTLS_1_2, cipher_suites=(SUITE_13, SUITE_12)
+        )
+        server = our_configuration(SUITE_12, NamedGroup.X25519)
+    with pytest.raises(RuntimeError, match="is to be measured"):
+        handshake(client, server)
+
+
+def test_a_handshake_of_openssl_with_another_suite_is_not_measured() -> None:
+    context = openssl_configuration(SUITE_12)
+    openssl_handshake(context, context, suite=SUITE_12)
+    with pytest.raises(RuntimeError, match="is to be measured"):
+        openssl_handshake(context, context, suite=CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
+
+
+def test_a_record_that_is_lost_is_not_measured() -> None:
+    sender, receiver = our_association(SUITE_13)
+    datagram = our_protect(sender)
+    assert our_unprotect(receiver, datagram) == bytes(1_200)
+    with pytest.raises(RuntimeError, match="lost"):
+        our_unprotect(receiver, datagram)  # a replay
+
+
+def test_the_median_is_taken_of_each_metric_without_the_first_pair() -> None:
+    runs = {"ours": iter([99.0, 1.0, 5.0, 3.0]), "peer": iter([99.0, 10.0, 30.0, 20.0])}
+
+    def measure(who: str) -> Figures:
+        value = next(runs[who])
+        return {"time": value, "twice": 2 * value}
+
+    ours, peer = paired_medians(functools.partial(measure, "ours"), functools.partial(measure, "peer"), 3)
+    assert ours == {"time": 3.0, "twice": 6.0}
+    assert peer == {"time": 20.0, "twice": 40.0}
+
+
+def test_a_clock_runs_inside_its_blocks_only() -> None:
+    clock = CpuClock()
+    with clock:
+        sum(range(100_000))
+    first = clock.seconds
+    assert first > 0
+    sum(range(100_000))
+    assert clock.seconds == first
+    with clock:
+        sum(range(100_000))
+    assert clock.seconds > first
+
+
+@pytest.mark.parametrize(("target", "shown"), [(None, ""), (2.5, "≤ 2.5 ms"), (1.5, "MISSED 1.5 ms")])
+def test_a_table_tells_which_target_is_missed(target: float | None, shown: str) -> None:
+    result = dataclasses.replace(RESULT, target=target)
+    table = as_table("handshake", [result])
+    assert shown in table
+    assert ("MISSED" in table) == (result.is_met is False)
+    assert ("≤" in table) == (result.is_met is True)
+
+
+def test_what_is_no_round_trip_is_not_counted_as_one() -> None:
+    work = 7.0
+    short = dataclasses.replace(RESULT, case="DTLS 1.3, round trip 50 ms", ours=work + 100, peer=work + 150)
+    long = dataclasses.replace(short, case="DTLS 1.3, round trip 150 ms", ours=work + 300, peer=work + 450)
+    (result,) = round_trips_in([short], [long], 100)
+    assert (result.ours, result.peer, result.unit) == (2.0, 3.0, "round trips")
+    assert result.case == "DTLS 1.3, per round trip"
+
+
+def test_memory_is_what_a_fresh_process_grows_by() -> None:
+    """Each association here is 40,960 bytes that are written to; it counts for two ends."""
+    (kilobytes,) = in_fresh_process(
+        functools.partial(growth, functools.partial(operator.mul, bytes(range(256)), 160))
+    ).values()
+    assert 20 < kilobytes < 23
+
+
+def test_each_benchmark_is_listed() -> None:
+    assert names() == ["call", "handshake", "memory", "record"]
