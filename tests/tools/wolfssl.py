@@ -11,7 +11,7 @@ from typing import Any
 from tests.tools.command import Command
 
 _PROJECT = pathlib.Path(__file__).parent.parent / "peers" / "wolfssl"
-_TARGET = _PROJECT / "target"
+_TARGET = _PROJECT / "build"
 _TOOLS = {
     "cargo": "cargo",
     "cc": "a C compiler",
