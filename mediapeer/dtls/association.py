@@ -365,7 +365,10 @@ class Association:
             # Nobody vouches for it, so it speaks of unprotected records only.
             numbers = tuple(n for n in numbers if n.epoch == INITIAL_EPOCH)
         progress = self._flight.acknowledge(numbers)
-        if self._flight.is_done:
+        if self._flight.is_done and epoch == INITIAL_EPOCH:
+            # Nor does it stop the timer: the answer itself will, and it may be forged, or the answer lost.
+            self._flight.disregard_acknowledgements()
+        elif self._flight.is_done:
             self._flight_acknowledged()
         elif progress:
             # The rest was lost, for the peer has waited for it. Each ACK leaves less to be sent again.

@@ -91,16 +91,21 @@ class Flight:
     def __init__(self, messages: Sequence[OutgoingMessage] = ()) -> None:
         self._messages = tuple(messages)
         # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
-        self._pending = [
-            [(0, 0 if isinstance(message, OutgoingChangeCipherSpec) else len(message.body))]
-            for message in self._messages
-        ]
+        self._pending: list[list[tuple[int, int]]] = []
         self._sent: dict[RecordNumber, _SentFragment] = {}
+        self.disregard_acknowledgements()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing of it is left to be sent."""
         return not any(self._pending)
+
+    def disregard_acknowledgements(self) -> None:
+        """Have all of it to send again."""
+        self._pending = [
+            [(0, 0 if isinstance(message, OutgoingChangeCipherSpec) else len(message.body))]
+            for message in self._messages
+        ]
 
     def pack(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> list[bytes]:
         """Cut and seal what is pending into datagrams of at most ``mtu`` bytes."""

@@ -639,6 +639,16 @@ def test_an_unprotected_ack_says_nothing_about_protected_records() -> None:
     pair.run().assert_connected()
 
 
+def test_an_unprotected_ack_of_everything_does_not_stop_the_timer() -> None:
+    """It may be forged, and the answer that it promises may be lost: the client would wait for ever."""
+    pair = Pair(impairment=losing((Role.SERVER, 0), (Role.SERVER, 1)))
+    pair.flush()
+    hello = tuple(RecordNumber(0, n) for n in range(len(pair.sent[Role.CLIENT])))
+    pair.client.receive_datagram(serialize_record(ContentType.ACK, 7, serialize_ack(hello)), pair.now)
+    assert pair.client._timer.deadline is not None
+    pair.run().assert_connected()
+
+
 def test_acks_name_the_newest_records_and_are_bounded() -> None:
     acks = AckSchedule(0.01)
     for number in range(100):
