@@ -47,9 +47,8 @@ MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
 
-_APPLICATION_DATA = int(
-    ContentType.APPLICATION_DATA
-)  # a plain integer compares faster, and this is for each record
+#: A plain integer, which compares and packs faster than a member of an enum; this is for each record.
+APPLICATION_DATA = int(ContentType.APPLICATION_DATA)
 _EPOCH_12 = 1  # the epoch of protected records in DTLS 1.2
 _HANDSHAKE_EPOCH_13 = 2
 
@@ -125,7 +124,7 @@ class Association:
                 # What makes its keys is late or lost. An ACK tells the peer which (RFC 9147 §7.1).
                 self._acks.expect_more(self._now)
             return
-        epoch, (content_type, sequence_number, plaintext) = opened
+        epoch, content_type, sequence_number, plaintext = opened
         if epoch == INITIAL_EPOCH:
             self._receive_unprotected(content_type, sequence_number, plaintext)
         else:
@@ -164,7 +163,7 @@ class Association:
         """An authentic record: what does not fit is the peer's fault."""
         if len(plaintext) > MAXIMUM_PLAINTEXT_LENGTH:
             raise PeerMisbehaved("a record of the peer is too long", AlertDescription.RECORD_OVERFLOW)
-        if content_type == _APPLICATION_DATA and epoch != _HANDSHAKE_EPOCH_13:
+        if content_type == APPLICATION_DATA and epoch != _HANDSHAKE_EPOCH_13:
             if self._result is not None:
                 self._events.append(ApplicationData(plaintext))
             else:

@@ -14,10 +14,9 @@ Noise from the network is dropped inside and counted. What ends the association 
 :class:`ConnectionFailed` and kept in :attr:`DtlsConnection.error`.
 """
 
-from mediapeer.dtls.association import Association, AssociationState
+from mediapeer.dtls.association import APPLICATION_DATA, Association, AssociationState
 from mediapeer.dtls.client_hello import ClientHelloPhase
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
-from mediapeer.dtls.epochs import WriteEpoch13
 from mediapeer.dtls.errors import ConfigurationError, DtlsError, HandshakeTimeout, NotConnected
 from mediapeer.dtls.events import Event
 from mediapeer.dtls.flights import mtu_after_timeouts
@@ -28,7 +27,6 @@ from mediapeer.dtls.registry import (
     AlertDescription,
     AlertLevel,
     CipherSuite,
-    ContentType,
     NamedGroup,
     ProtocolVersion,
     SrtpProtectionProfile,
@@ -189,17 +187,17 @@ class DtlsConnection(Association):
         :raises ValueError: when it is too long.
         :raises SequenceNumbersExhausted: after 2^48 records; the association is over then.
         """
-        if self._state is not AssociationState.CONNECTED:
+        if self._result is None or self._is_over:
             raise NotConnected(f"data cannot be sent: the association is {self._state.value}")
         if len(data) > MAXIMUM_PLAINTEXT_LENGTH:
             raise ValueError(f"a record carries at most {MAXIMUM_PLAINTEXT_LENGTH} bytes, not {len(data)}")
         writer = self._records.writer
         try:
-            self._datagrams.append(writer.seal(ContentType.APPLICATION_DATA, data))
+            self._datagrams.append(writer.seal(APPLICATION_DATA, data))
         except DtlsError as error:
             self._fail(error)
             raise
-        if isinstance(writer, WriteEpoch13) and writer.next_sequence_number >= writer.limit:
+        if self._is_13 and writer.next_sequence_number >= writer.limit:
             self._update_keys_before_the_limit()
 
     def update_keys(self, *, request_peer: bool = True) -> None:

@@ -13,6 +13,7 @@ from mediapeer.dtls.protection13 import AEAD_LIMITS, SAMPLE_LENGTH, TAG_LENGTHS,
 from mediapeer.dtls.record import (
     MAXIMUM_SEQUENCE_NUMBER,
     RECORD_HEADER_LENGTH,
+    RECORD_VERSION,
     UNIFIED_HEADER_EPOCH_MASK,
     UNIFIED_HEADER_FIXED_BITS,
     UNIFIED_HEADER_LENGTH_PRESENT,
@@ -21,7 +22,7 @@ from mediapeer.dtls.record import (
     UnifiedRecord,
     serialize_record,
 )
-from mediapeer.dtls.registry import AlertDescription, CipherSuiteParameters, ProtocolVersion
+from mediapeer.dtls.registry import AlertDescription, CipherSuiteParameters
 
 REPLAY_WINDOW_SIZE = 256
 
@@ -30,8 +31,8 @@ _UNIFIED_FLAGS = (
     UNIFIED_HEADER_FIXED_BITS | UNIFIED_HEADER_LONG_SEQUENCE_NUMBER | UNIFIED_HEADER_LENGTH_PRESENT
 )
 
-OpenedRecord = tuple[int, int, bytes]
-"Content type, sequence number and plaintext of an authentic record."
+OpenedRecord = tuple[int, int, int, bytes]
+"Epoch, content type, sequence number and plaintext of an authentic record."
 
 
 class ReplayWindow:
@@ -86,7 +87,7 @@ class ReadEpoch12:
         content_type, _, epoch_and_sequence_number, fragment = record
         sequence_number = epoch_and_sequence_number & MAXIMUM_SEQUENCE_NUMBER
         if self._protection is None:
-            return content_type, sequence_number, fragment
+            return self.number, content_type, sequence_number, fragment
         if not self._window.is_fresh(sequence_number):
             self._counters["replayed_records"] += 1
             return None
@@ -95,7 +96,7 @@ class ReadEpoch12:
             self._counters["unauthentic_records"] += 1
             return None
         self._window.mark(sequence_number)
-        return content_type, sequence_number, plaintext
+        return self.number, content_type, sequence_number, plaintext
 
 
 class ReadEpoch13:
@@ -155,8 +156,8 @@ class ReadEpoch13:
         self._window.mark(sequence_number)
         content = inner.rstrip(b"\0")
         if not content:
-            return 0, sequence_number, b""
-        return content[-1], sequence_number, content[:-1]
+            return self.number, 0, sequence_number, b""
+        return self.number, content[-1], sequence_number, content[:-1]
 
     def _note_forgery(self) -> None:
         self._counters["unauthentic_records"] += 1
@@ -185,13 +186,15 @@ class WriteEpoch(ABC):
 
     overhead: int
     "How many bytes longer than its plaintext a record is."
+    limit = MAXIMUM_SEQUENCE_NUMBER + 1
+    "After how many records a KeyUpdate is due, where there is one."
 
     def __init__(self, number: int, first_sequence_number: int = 0) -> None:
         self.number = number
         self.next_sequence_number = first_sequence_number
         "The number of the next record."
 
-    def seal(self, content_type: int, plaintext: bytes, version: int = ProtocolVersion.DTLS_1_2) -> bytes:
+    def seal(self, content_type: int, plaintext: bytes, version: int = RECORD_VERSION) -> bytes:
         """A record with the next sequence number.
 
         :param version: what an unprotected record says.
@@ -240,7 +243,6 @@ class WriteEpoch13(WriteEpoch):
         self._tag_length = TAG_LENGTHS[parameters.aead]
         self._least_inner_length = SAMPLE_LENGTH - self._tag_length
         self.limit = AEAD_LIMITS[parameters.aead].records_sealed
-        "After how many records a KeyUpdate is due."
         self.overhead = _UNIFIED_HEADER.size + 1 + self._tag_length
 
     def _seal(self, content_type: int, plaintext: bytes, sequence_number: int, version: int) -> bytes:

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from mediapeer.dtls.registry import AeadAlgorithm, CipherSuiteParameters, ProtocolVersion
+from mediapeer.dtls.record import RECORD_VERSION
+from mediapeer.dtls.registry import AeadAlgorithm, CipherSuiteParameters
 
 TAG_LENGTH = 16
 EXPLICIT_NONCE_LENGTH = 8
 
 _ADDITIONAL_DATA = struct.Struct("!QBHH")  # epoch and sequence number, type, version, length of the plaintext
-_VERSION = int(ProtocolVersion.DTLS_1_2)
 
 
 class RecordProtection(ABC):
@@ -42,7 +42,7 @@ class AesGcmProtection(RecordProtection):
     def seal(self, content_type: int, epoch_and_sequence_number: int, plaintext: bytes) -> bytes:
         """See :meth:`RecordProtection.seal`."""
         additional_data = _ADDITIONAL_DATA.pack(
-            epoch_and_sequence_number, content_type, _VERSION, len(plaintext)
+            epoch_and_sequence_number, content_type, RECORD_VERSION, len(plaintext)
         )
         explicit_nonce = additional_data[:EXPLICIT_NONCE_LENGTH]
         return explicit_nonce + self._aead.encrypt(self._salt + explicit_nonce, plaintext, additional_data)
@@ -52,7 +52,9 @@ class AesGcmProtection(RecordProtection):
         length = len(fragment) - self.expansion
         if length < 0:
             return None
-        additional_data = _ADDITIONAL_DATA.pack(epoch_and_sequence_number, content_type, _VERSION, length)
+        additional_data = _ADDITIONAL_DATA.pack(
+            epoch_and_sequence_number, content_type, RECORD_VERSION, length
+        )
         nonce = self._salt + fragment[:EXPLICIT_NONCE_LENGTH]
         try:
             return self._aead.decrypt(nonce, fragment[EXPLICIT_NONCE_LENGTH:], additional_data)
@@ -75,7 +77,7 @@ class ChaCha20Poly1305Protection(RecordProtection):
     def seal(self, content_type: int, epoch_and_sequence_number: int, plaintext: bytes) -> bytes:
         """See :meth:`RecordProtection.seal`."""
         additional_data = _ADDITIONAL_DATA.pack(
-            epoch_and_sequence_number, content_type, _VERSION, len(plaintext)
+            epoch_and_sequence_number, content_type, RECORD_VERSION, len(plaintext)
         )
         return self._aead.encrypt(self._nonce(epoch_and_sequence_number), plaintext, additional_data)
 
@@ -84,7 +86,9 @@ class ChaCha20Poly1305Protection(RecordProtection):
         length = len(fragment) - TAG_LENGTH
         if length < 0:
             return None
-        additional_data = _ADDITIONAL_DATA.pack(epoch_and_sequence_number, content_type, _VERSION, length)
+        additional_data = _ADDITIONAL_DATA.pack(
+            epoch_and_sequence_number, content_type, RECORD_VERSION, length
+        )
         try:
             return self._aead.decrypt(self._nonce(epoch_and_sequence_number), fragment, additional_data)
         except InvalidTag:

@@ -37,8 +37,8 @@ class RecordLayer:
 
     def open(
         self, record: Record | UnifiedRecord, is_to_be_held: Callable[[Record | UnifiedRecord], bool]
-    ) -> tuple[int, OpenedRecord] | None:
-        """The epoch and contents of a record, or ``None`` when there is nothing to be had of it (yet).
+    ) -> OpenedRecord | None:
+        """What is in a record, or ``None`` when there is nothing to be had of it (yet).
 
         :param is_to_be_held: whether to keep it for later; asked when its keys are not known yet.
         :raises DtlsError: when too many forgeries have come.
@@ -46,13 +46,11 @@ class RecordLayer:
         if isinstance(record, UnifiedRecord):
             unified = self._unified.get(record.header[0] & UNIFIED_HEADER_EPOCH_MASK)
             if unified is not None:
-                opened = unified.open(record)
-                return None if opened is None else (unified.number, opened)
+                return unified.open(record)
         else:
             plain = self._plain.get(record.epoch_and_sequence_number >> 48)
             if plain is not None:
-                opened = plain.open(record)
-                return None if opened is None else (plain.number, opened)
+                return plain.open(record)
         if is_to_be_held(record):
             self._hold(record)
         else:

@@ -51,7 +51,7 @@ def protection() -> ChaCha20Poly1305Protection:
 def test_a_record_passes_once() -> None:
     record = only_record(WriteEpoch12(1, protection()).seal(23, b"once"))
     epoch = ReadEpoch12(1, protection(), Counter())
-    assert epoch.open(record) == (23, 0, b"once")
+    assert epoch.open(record) == (1, 23, 0, b"once")
     assert epoch.open(record) is None
 
 
@@ -61,15 +61,15 @@ def test_a_forged_record_does_not_move_the_window() -> None:
     epoch = ReadEpoch12(1, protection(), Counter())
     forged = genuine._replace(epoch_and_sequence_number=(1 << 48) + 10_000)
     assert epoch.open(forged) is None
-    assert epoch.open(genuine) == (23, 0, b"genuine")
+    assert epoch.open(genuine) == (1, 23, 0, b"genuine")
 
 
 def test_unprotected_records_have_no_window_to_poison() -> None:
     epoch = ReadEpoch12(0, None, Counter())
     last = only_record(WriteEpoch12(0, None, MAXIMUM_SEQUENCE_NUMBER).seal(22, b"last"))
     first = only_record(WriteEpoch12(0, None).seal(22, b"first"))
-    assert epoch.open(last) == (22, MAXIMUM_SEQUENCE_NUMBER, b"last")
-    assert epoch.open(first) == (22, 0, b"first")
+    assert epoch.open(last) == (0, 22, MAXIMUM_SEQUENCE_NUMBER, b"last")
+    assert epoch.open(first) == (0, 22, 0, b"first")
 
 
 def test_sequence_numbers_do_not_wrap() -> None:

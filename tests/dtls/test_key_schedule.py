@@ -124,7 +124,7 @@ def test_records_of_openssl_open_with_the_derived_keys(association: Association)
         assert whole
         assert isinstance(record, Record)
         opened = ReadEpoch12(1, record_protection(parameters, key, iv), Counter()).open(record)
-        assert opened == (ContentType.APPLICATION_DATA, record.sequence_number, plaintext)
+        assert opened == (1, ContentType.APPLICATION_DATA, record.sequence_number, plaintext)
 
 
 def test_chacha20_records_are_sealed_to_the_same_bytes() -> None:

@@ -112,7 +112,7 @@ def test_every_record_opens_and_is_sealed_to_the_same_bytes(name: str) -> None:
     assert whole
     assert isinstance(record, UnifiedRecord)
     reader = ReadEpoch13(epoch, PARAMETERS, bytes.fromhex(SECRETS[secret]), Counter())
-    assert reader.open(record) == (contents[-1], number, contents[:-1])
+    assert reader.open(record) == (epoch, contents[-1], number, contents[:-1])
     writer = WriteEpoch13(epoch, PARAMETERS, bytes.fromhex(SECRETS[secret]))
     writer.next_sequence_number = number
     assert writer.seal(contents[-1], contents[:-1]) == wire
