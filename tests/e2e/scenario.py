@@ -1,7 +1,8 @@
-"""One call between a browser and the server, from offer to recording, as a program: it reports what it saw.
+"""Calls between a browser and the server, from offer to recording, as a program: it reports what it saw.
 
-``python -m tests.e2e.scenario OPTIONS REPORT``, in a sandbox (:mod:`tests.tools.sandbox`): OPTIONS is a
-:class:`Scenario` in JSON; what :func:`play` gives is written to the file REPORT.
+``python -m tests.e2e.scenario OPTIONS REPORT``, in a sandbox (:mod:`tests.tools.sandbox`): OPTIONS is
+``{"scenarios": […]}`` in JSON, each a :class:`Scenario` for the same browser; ``{"reports": […]}``, what :func:`play`
+gives, is written to the file REPORT.
 """
 
 import array
@@ -208,14 +209,27 @@ def probe(path: pathlib.Path) -> dict[str, Any]:
     return result
 
 
-async def play(scenario: Scenario) -> dict[str, Any]:
-    """Make the call."""
+async def play(scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
+    """Make the calls, one after the other, with one browser.
+
+    :raises ValueError: when they are not for one.
+    """
+    if len({(s.browser, s.browser_version, s.hybrid) for s in scenarios}) != 1:
+        raise ValueError("the scenarios need different browsers")
+    with tempfile.TemporaryDirectory() as name:
+        async with start_browser(scenarios[0], pathlib.Path(name)) as browser:
+            return [await call(scenario, browser) for scenario in scenarios]
+
+
+async def call(scenario: Scenario, browser: Browser) -> dict[str, Any]:
+    """Make one call."""
     observer = Observer()
+    errors_before = len(browser.console_errors)
     with tempfile.TemporaryDirectory() as name, hellos.watched() as client_hellos:
         directory = pathlib.Path(name)
         server = SignalingServer(server_options(directory / "recordings", scenario.server_version))
         server.on_call(observer.handle)
-        async with serve(server) as url, start_browser(scenario, directory) as browser:
+        async with serve(server) as url:
             page = await open_call_page(browser, url)
             started = time.monotonic()
             await page.evaluate(
@@ -236,9 +250,10 @@ async def play(scenario: Scenario) -> dict[str, Any]:
                 report |= await _look(page)
                 report["recording"] |= examine(directory / "recordings" / report["recording"]["name"])
                 report |= await _hang_up(page, observer)
-            report |= {"version": browser.version, "console_errors": browser.console_errors}
-            report["client_hellos"] = client_hellos
     return report | {
+        "version": browser.version,
+        "console_errors": browser.console_errors[errors_before:],
+        "client_hellos": client_hellos,
         "python": {
             "states": observer.states,
             "reason": observer.reason,
@@ -246,7 +261,7 @@ async def play(scenario: Scenario) -> dict[str, Any]:
             "pictures": len(observer.pictures),
             "width": observer.width,
             "tone": observer.tone,
-        }
+        },
     }
 
 
@@ -262,7 +277,9 @@ async def _watch_it_fail(page: Page, observer: Observer) -> dict[str, Any]:
     await _wait_for(page, "() => testCall.pc.connectionState === 'failed'")
     async with asyncio.timeout(20):
         await observer.closed.wait()
-    return {"browser": await page.evaluate("() => testCall.statistics()")}
+    report = {"browser": await page.evaluate("() => testCall.statistics()")}
+    await page.evaluate("() => testCall.hangUp()")
+    return report
 
 
 async def _talk(page: Page, started: float, enough_frames: int) -> dict[str, Any]:
@@ -312,8 +329,8 @@ async def _hang_up(page: Page, observer: Observer) -> dict[str, Any]:
 
 def main() -> None:
     """Play what the command line says."""
-    scenario = Scenario(**json.loads(sys.argv[1]))
-    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(scenario))))
+    scenarios = [Scenario(**options) for options in json.loads(sys.argv[1])["scenarios"]]
+    pathlib.Path(sys.argv[2]).write_text(json.dumps({"reports": asyncio.run(play(scenarios))}))
 
 
 if __name__ == "__main__":
