@@ -75,9 +75,9 @@ async def test_the_state_of_a_call_has_what_was_negotiated(client: Client) -> No
         state = await (await client.get(f"/api/calls/{caller.call_id}")).json()
         assert state["state"] == "connected"
         security = state["security"]
-        assert security["dtlsVersion"] == "DTLS 1.2"
-        assert security["cipherSuite"].startswith("TLS_ECDHE_ECDSA_WITH_")
-        assert security["group"] == "X25519"
+        assert security["dtlsVersion"] == "DTLS 1.3"
+        assert security["cipherSuite"] == "TLS_AES_128_GCM_SHA256"
+        assert security["group"] == "X25519MLKEM768"
         assert security["localFingerprint"].startswith("sha-256 ")
         assert security["localFingerprint"] != security["remoteFingerprint"]
         assert security["handshakeDuration"] > 0

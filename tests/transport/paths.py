@@ -40,7 +40,9 @@ class PathEnd:
         self.sent.append(data)
         for delay in self.route(data):
             if self.other is not None:
-                asyncio.get_running_loop().call_later(delay, self.other.inject, data)
+                # The loop does not promise to keep the order of what is due at the same time.
+                in_order = delay + 1e-9 * len(self.sent)
+                asyncio.get_running_loop().call_later(in_order, self.other.inject, data)
 
     def inject(self, data: bytes) -> None:
         """Have a datagram arrive here."""
