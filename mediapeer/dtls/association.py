@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from mediapeer.dtls.acks import AckSchedule
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.epochs import ReadEpoch12, ReadEpoch13, WriteEpoch
-from mediapeer.dtls.errors import AlertReceived, DecodeError, DtlsError, PeerMisbehaved
+from mediapeer.dtls.errors import (
+    AlertReceived,
+    DecodeError,
+    DtlsError,
+    PeerMisbehaved,
+    SequenceNumbersExhausted,
+)
 from mediapeer.dtls.events import (
     ApplicationData,
     ConnectionClosed,
@@ -28,7 +34,12 @@ from mediapeer.dtls.reassembly import (
     ReassembledMessage,
     parse_fragments,
 )
-from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH, Record, UnifiedRecord
+from mediapeer.dtls.record import (
+    MAXIMUM_PLAINTEXT_LENGTH,
+    UNIFIED_HEADER_EPOCH_MASK,
+    Record,
+    UnifiedRecord,
+)
 from mediapeer.dtls.record_layer import INITIAL_EPOCH, RecordLayer
 from mediapeer.dtls.registry import (
     AlertDescription,
@@ -46,6 +57,9 @@ REASSEMBLY_MARGIN = 16_384
 MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
+MAXIMUM_MESSAGE_SEQ = 2**16 - 1
+MAXIMUM_DEMANDS = 12
+"How often a flight is sent again because the peer repeats what it answers, besides what the timer does."
 
 #: A plain integer, which compares and packs faster than a member of an enum; this is for each record.
 APPLICATION_DATA = int(ContentType.APPLICATION_DATA)
@@ -102,6 +116,7 @@ class Association:
         self._flight = Flight()
         self._flight_answers = -1
         self._flight_sent_at = now
+        self._demands = 0
         self._mtu = configuration.mtu
         self._timer = RetransmissionTimer(
             configuration.initial_retransmission_timeout,
@@ -118,9 +133,9 @@ class Association:
     # Records
 
     def _receive_record(self, record: Record | UnifiedRecord) -> None:
-        opened = self._records.open(record, self._may_become_readable)
+        opened = self._records.open(record, self._now, self._may_become_readable)
         if opened is None:
-            if isinstance(record, UnifiedRecord) and self._records.is_holding:
+            if self._result is None and self._records.is_holding and isinstance(record, UnifiedRecord):
                 # What makes its keys is late or lost. An ACK tells the peer which (RFC 9147 §7.1).
                 self._acks.expect_more(self._now)
             return
@@ -133,10 +148,20 @@ class Association:
     def _may_become_readable(self, record: Record | UnifiedRecord) -> bool:
         """Whether a record without keys is worth keeping until they come."""
         if isinstance(record, UnifiedRecord):
-            return self._is_13 or (
-                self._handshake is not None and ProtocolVersion.DTLS_1_3 in self._configuration.versions
-            )
+            traffic = self._result.traffic if self._result else None
+            if traffic is not None:
+                next_epoch = traffic.read_epoch + 1
+                return record.header[0] & UNIFIED_HEADER_EPOCH_MASK == next_epoch & UNIFIED_HEADER_EPOCH_MASK
+            return self._may_be_13
         return self._handshake is not None and record.epoch == _EPOCH_12
+
+    @property
+    def _may_be_13(self) -> bool:
+        """Whether this is DTLS 1.3, or may become it: no version is chosen yet, and 1.3 is spoken."""
+        if self._is_13:
+            return True
+        is_open = self._handshake is not None and self._handshake.version is None
+        return is_open and ProtocolVersion.DTLS_1_3 in self._configuration.versions
 
     def _receive_unprotected(self, content_type: int, sequence_number: int, plaintext: bytes) -> None:
         """A record of epoch 0. Nobody vouches for it: what does not fit is dropped."""
@@ -152,7 +177,7 @@ class Association:
                 self._advance_handshake()
             case ContentType.ALERT if len(plaintext) == 2 and not self._saw_authentic_record:
                 self._receive_alert(*plaintext)
-            case ContentType.ACK if ProtocolVersion.DTLS_1_3 in self._configuration.versions:
+            case ContentType.ACK if self._may_be_13:
                 self._receive_ack(INITIAL_EPOCH, plaintext)
             case _:
                 self.counters["unexpected_unprotected_records"] += 1
@@ -169,7 +194,10 @@ class Association:
             else:
                 self._hold_data(plaintext)
             return
-        self._saw_authentic_record = True
+        if not self._saw_authentic_record:
+            self._saw_authentic_record = True
+            if self._is_13:
+                self._reassembler.drop_epoch(INITIAL_EPOCH)
         match content_type:
             case ContentType.HANDSHAKE:
                 self._receive_handshake(epoch, sequence_number, plaintext)
@@ -229,16 +257,30 @@ class Association:
             self.counters["malformed_records"] += 1
             return
         number = RecordNumber(epoch, sequence_number)
+        is_kept = True
         for fragment in fragments:
             if fragment.message_seq < self._reassembler.next_message_seq:
                 self._receive_repeated_fragment(fragment, number)
+                is_kept = False
             elif self._result is not None and not self._is_13:
                 self._refuse_renegotiation(fragment)
-            else:
-                self._acks.note(number, self._now)
-                if not self._reassembler.add(epoch, fragment):
-                    self.counters["fragments_dropped"] += 1
+            elif not self._takes_fragments_of(epoch) or not self._reassembler.add(epoch, fragment):
+                self.counters["fragments_dropped"] += 1
+                is_kept = False
+        if is_kept:
+            self._acks.note(number, self._now)  # only what was kept may be acknowledged (RFC 9147 §7)
         self._advance_handshake()
+
+    def _takes_fragments_of(self, epoch: int) -> bool:
+        """Whether a new message may come in ``epoch``: not in one that DTLS 1.3 has left behind.
+
+        When the peer has shown that it has keys, whoever still sends unprotected messages is not the peer.
+        """
+        if not self._is_13:
+            return True
+        if self._result is not None and self._result.traffic is not None:
+            return epoch == self._result.traffic.read_epoch
+        return epoch != INITIAL_EPOCH or not self._saw_authentic_record
 
     def _advance_handshake(self) -> None:
         while self._handshake is not None:
@@ -268,8 +310,9 @@ class Association:
         bounded pace, so that nobody has us send more than a share of what we are sent. If it was an ACK, another
         one follows at once (RFC 9147 §7.1). After the handshake only authentic records get here.
         """
-        if not self._flight.is_done and self._flight_answers >= 0:
-            if fragment.message_seq == self._flight_answers and fragment.is_last:
+        if not self._flight.is_done and fragment.message_seq <= self._flight_answers:
+            says_something = bool(fragment.data) or not fragment.length
+            if fragment.message_seq == self._flight_answers and fragment.is_last and says_something:
                 self._retransmit_on_demand()
         elif self._is_13 and self._result is not None:
             self._acks.note(number, self._now)
@@ -307,7 +350,11 @@ class Association:
 
     def _receive_key_update(self, message: ReassembledMessage, traffic: ApplicationTraffic) -> None:
         update = KeyUpdate.parse(message.body)
-        self._records.retire_reader(traffic.read_epoch, self._now)
+        if self._reassembler.holds(traffic.read_epoch):
+            raise PeerMisbehaved(
+                "the peer sends more in an epoch after its KeyUpdate", AlertDescription.UNEXPECTED_MESSAGE
+            )
+        self._records.retire_reader(traffic.read_epoch, traffic.read_epoch + 1)
         traffic.update_reader()
         self._records.install_reader(traffic.reader(self.counters))
         self.activity["key_updates_received"] += 1
@@ -321,6 +368,8 @@ class Association:
             wanted = self._key_update_wanted
             self._key_update_wanted = wanted if wanted and wanted.update_requested else update
             return
+        if self._next_message_seq > MAXIMUM_MESSAGE_SEQ:
+            raise SequenceNumbersExhausted("there is no number left for a handshake message")
         self._key_update_under_way = True
         message = OutgoingHandshakeMessage(
             self._records.writer.number, update.handshake_type, self._next_message_seq, update.serialize()
@@ -395,6 +444,7 @@ class Association:
         """For the handshake: send a flight, and again until it is answered, or as the last one on demand."""
         self._flight = Flight(messages)
         self._flight_answers = self._reassembler.next_message_seq - 1
+        self._demands = 0
         if self._result is None:
             # It tells the peer that its own flight has come. A KeyUpdate does not (RFC 9147 §8).
             self._acks.forget()
@@ -426,6 +476,9 @@ class Association:
         """For the hellos: the version is chosen, and this is its handshake."""
         self._handshake = handshake
         self._is_13 = handshake.version is ProtocolVersion.DTLS_1_3
+        if not self._is_13:
+            self._records.take_held()  # what looked like DTLS 1.3 was none
+            self._acks.forget()
 
     def handshake_completed(self, result: HandshakeResult) -> None:
         """For the handshake: it is done."""
@@ -435,7 +488,7 @@ class Association:
         self._next_message_seq = result.next_message_seq
         self._records.drop_reader(INITIAL_EPOCH)
         if result.version is ProtocolVersion.DTLS_1_3:
-            self._records.retire_reader(_HANDSHAKE_EPOCH_13, self._now)
+            self._records.retire_reader(_HANDSHAKE_EPOCH_13, _HANDSHAKE_EPOCH_13 + 1)
             if self.role is Role.SERVER:
                 self._acks.hurry(self._now)  # no flight of ours tells the client that its last one has come
         else:
@@ -461,9 +514,11 @@ class Association:
         self._transmit()
 
     def _retransmit_on_demand(self) -> None:
-        if self._now - self._flight_sent_at < self._configuration.initial_retransmission_timeout / 2:
+        """Send the flight again because the peer lacks it: ever more slowly, and not for ever."""
+        pace = self._configuration.initial_retransmission_timeout / 2 * 2**self._demands
+        if self._now - self._flight_sent_at < pace or self._demands >= MAXIMUM_DEMANDS:
             return
-        self._timer.restart(self._now)
+        self._demands += 1
         self._retransmit()
 
     # The end

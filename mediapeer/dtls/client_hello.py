@@ -11,7 +11,7 @@ from mediapeer.dtls.handshake12_client import ClientHandshake12
 from mediapeer.dtls.handshake13_client import ClientHandshake13
 from mediapeer.dtls.key_exchange import KeyShare, generate_key_share
 from mediapeer.dtls.messages import RANDOM_LENGTH, ClientHello, HelloVerifyRequest, ServerHello
-from mediapeer.dtls.messages13 import DOWNGRADE_SENTINEL, HELLO_RETRY_REQUEST_RANDOM
+from mediapeer.dtls.messages13 import DOWNGRADE_SENTINELS, HELLO_RETRY_REQUEST_RANDOM
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
@@ -156,7 +156,7 @@ class ClientHelloPhase(Handshake):
                 "the server changed the version after HelloRetryRequest", AlertDescription.ILLEGAL_PARAMETER
             )
         speaks_13 = ProtocolVersion.DTLS_1_3 in self._versions
-        if speaks_13 and hello.random.endswith(DOWNGRADE_SENTINEL):
+        if speaks_13 and hello.random.endswith(DOWNGRADE_SENTINELS):
             raise PeerMisbehaved(
                 "the server could speak DTLS 1.3 and was made to speak 1.2",
                 AlertDescription.ILLEGAL_PARAMETER,
@@ -200,6 +200,10 @@ class ClientHelloPhase(Handshake):
     def _retry_hello(self, request: ServerHello, message: ReassembledMessage) -> None:
         if self._retry is not None:
             raise PeerMisbehaved("a second HelloRetryRequest", AlertDescription.UNEXPECTED_MESSAGE)
+        if request.session_id:
+            raise PeerMisbehaved(
+                "the server echoes a session ID that was not sent", AlertDescription.ILLEGAL_PARAMETER
+            )
         suite = next((s for s in self._hello.cipher_suites if s == request.cipher_suite), None)
         if suite is None or CIPHER_SUITE_PARAMETERS[CipherSuite(suite)].version != ProtocolVersion.DTLS_1_3:
             raise PeerMisbehaved(

@@ -144,6 +144,12 @@ class DtlsConnection(Association):
         self._now = now
         if self._is_over:
             return
+        try:
+            self._do_what_is_due(now)
+        except DtlsError as error:
+            self._fail(error)
+
+    def _do_what_is_due(self, now: float) -> None:
         self._records.expire(now)
         deadline = self._handshake_deadline if self._handshake is not None else None
         if deadline is not None and now >= deadline:
@@ -205,10 +211,15 @@ class DtlsConnection(Association):
 
         :param request_peer: whether the peer is to change its keys too.
         :raises NotConnected: when there is no association of DTLS 1.3; DTLS 1.2 has no such thing.
+        :raises SequenceNumbersExhausted: when no number is left for the message; the association is over then.
         """
         if self._state is not AssociationState.CONNECTED or not self._is_13:
             raise NotConnected("keys are updated in an established association of DTLS 1.3 only")
-        self._update_keys(KeyUpdate(request_peer))
+        try:
+            self._update_keys(KeyUpdate(request_peer))
+        except DtlsError as error:
+            self._fail(error)
+            raise
 
     def close(self) -> None:
         """End the association in good order, by close_notify (RFC 5246 §7.2.1). May be called again."""

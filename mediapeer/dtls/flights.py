@@ -4,6 +4,7 @@ A flight keeps handshake *messages*, not sealed records: each time it is sent, w
 yet is cut to the MTU of the moment and sealed with fresh sequence numbers.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from mediapeer.dtls.messages13 import RecordNumber
 from mediapeer.dtls.reassembly import HANDSHAKE_HEADER_LENGTH, handshake_header
 from mediapeer.dtls.registry import ContentType, HandshakeType, ProtocolVersion
 
+REMEMBERED_TRANSMISSIONS = 4
+"How many times of sending a flight an ACK may speak of; one that is older comes too late to spare anything."
 FALLBACK_MTUS = (548, MINIMUM_MTU)
 "What to shrink to when flights keep timing out: what IPv4 promises (RFC 1122 §3.3.3), then our least."
 TIMEOUTS_PER_MTU = 2
@@ -92,7 +95,8 @@ class Flight:
         self._messages = tuple(messages)
         # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
         self._pending: list[list[tuple[int, int]]] = []
-        self._sent: dict[RecordNumber, _SentFragment] = {}
+        # What each record carried, for the latest transmissions.
+        self._sent: deque[dict[RecordNumber, _SentFragment]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
         self.disregard_acknowledgements()
 
     @property
@@ -110,6 +114,7 @@ class Flight:
     def pack(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> list[bytes]:
         """Cut and seal what is pending into datagrams of at most ``mtu`` bytes."""
         packer = DatagramPacker(mtu)
+        self._sent.append({})
         for index, message in enumerate(self._messages):
             epoch = epochs[message.epoch]
             for start, end in self._pending[index]:
@@ -136,7 +141,7 @@ class Flight:
                 message.handshake_type, len(message.body), message.message_seq, offset, size
             )
             number = RecordNumber(epoch.number, epoch.next_sequence_number)
-            self._sent[number] = _SentFragment(index, offset, offset + size)
+            self._sent[-1][number] = _SentFragment(index, offset, offset + size)
             body = message.body[offset : offset + size]
             packer.add(epoch.seal(ContentType.HANDSHAKE, header + body, version))
             offset += size
@@ -150,7 +155,7 @@ class Flight:
         """
         progress = False
         for number in numbers:
-            fragment = self._sent.pop(number, None)
+            fragment = next((sent.pop(number) for sent in self._sent if number in sent), None)
             if fragment is None:
                 continue
             pending = self._pending[fragment.index]

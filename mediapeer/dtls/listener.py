@@ -37,19 +37,22 @@ from mediapeer.dtls.server_hello import choose_version
 from mediapeer.dtls.transcript13 import Transcript
 
 MINIMUM_SECRET_LENGTH = 32
+MAXIMUM_MESSAGE_SEQ = 8
+"A client has said hello so often at the most; its numbers are ours to go on from."
+MAXIMUM_RECORD_NUMBER = 2**47
 
 
 class StatelessListener:
     """Answers each ClientHello with a cookie, keeps nothing, and makes a connection when the cookie comes back.
 
-    The answer is shorter than what it answers, so it amplifies nothing. The caller keeps the connections by
-    address, and asks the listener about datagrams from addresses it has none for. A client that has lost its
-    state may greet again from an address that is in use: give such an unprotected ClientHello to the listener
-    too, and replace the old connection when the new one's handshake is completed, not before.
+    The answer is never three times as long as what it answers. The caller keeps the connections by address, and
+    asks the listener about datagrams from addresses it has none for. A client that has lost its state may greet
+    again from an address that is in use: give such an unprotected ClientHello to the listener too, and replace the
+    old connection when the new one's handshake is completed, not before.
 
-    The cookie of DTLS 1.3 carries the hash of the ClientHello that it answers, which has to be whole for that. A
-    ClientHello in several datagrams is answered in DTLS 1.2 if the configuration has it, and not at all otherwise;
-    clients that come here do well to send one key share of X25519 first.
+    The cookie of DTLS 1.3 carries the hash of the first ClientHello, which has to be whole for that: clients that
+    come here send one key share of X25519 first (``groups_to_share``). The second one may come in pieces. A first
+    ClientHello in pieces is asked for the cookie of DTLS 1.2, which only a client that offers no 1.3 can use.
 
     :param configuration: what the connections are made with.
     :param secret: at least 32 random bytes. Servers that share an address share it; change it now and then.
@@ -65,12 +68,6 @@ class StatelessListener:
         if not configuration.credentials:
             raise ConfigurationError(f"a {Role.SERVER.value} needs credentials")
         self._configuration = configuration
-        self._speaks_12 = ProtocolVersion.DTLS_1_2 in configuration.versions
-        self._configuration_12 = (
-            dataclasses.replace(configuration, maximum_version=ProtocolVersion.DTLS_1_2)
-            if self._speaks_12
-            else configuration
-        )
         # A share of a hybrid group would not leave room for the cookie in one datagram: take it, never ask for it.
         groups = tuple(group for group in configuration.groups if group not in HYBRID_GROUPS)
         self._configuration_to_retry = (
@@ -93,54 +90,50 @@ class StatelessListener:
             return None
         try:
             fragment = parse_fragments(record.fragment)[0]
-            if fragment.handshake_type != HandshakeType.CLIENT_HELLO or fragment.offset:
+            beginning = _HelloBeginning.parse(fragment)
+            if fragment.message_seq > MAXIMUM_MESSAGE_SEQ or record.sequence_number > MAXIMUM_RECORD_NUMBER:
                 return None
-            if fragment.is_last:
-                hello = ClientHello.parse(fragment.data)
-                if choose_version(self._configuration, hello) is ProtocolVersion.DTLS_1_3:
-                    return self._receive_hello13(hello, fragment, record, data, address, now)
-            if self._speaks_12:
-                return self._receive_hello12(fragment, record, data, address, now)
+            return self._receive_hello(beginning, fragment, record, data, address, now)
         except DecodeError:
             return None
         except PeerMisbehaved as error:
             return serialize_record(
                 ContentType.ALERT, record.sequence_number, bytes([AlertLevel.FATAL, error.alert])
             )
-        return None
 
-    def _receive_hello12(
-        self, fragment: HandshakeFragment, record: Record, data: bytes, address: bytes, now: float
-    ) -> DtlsConnection | bytes:
-        """The cookie of DTLS 1.2 stands where the ClientHello begins; the rest of it may be elsewhere."""
-        reader = Reader(fragment.data)
-        reader.uint16()
-        client_random = reader.take(RANDOM_LENGTH)
-        reader.vector(1)
-        cookie = reader.vector(1)
-        if self._cookies.open(cookie, address, client_random, now) == b"":
-            return self._connect(self._configuration_12, fragment, record, data, now, None)
-        cookie = self._cookies.make(address, client_random, now)
-        request = HelloVerifyRequest(ProtocolVersion.DTLS_1_0, cookie)
-        return _answer(request, fragment, record, ProtocolVersion.DTLS_1_0)
-
-    def _receive_hello13(
+    def _receive_hello(
         self,
-        hello: ClientHello,
+        beginning: "_HelloBeginning",
         fragment: HandshakeFragment,
         record: Record,
         data: bytes,
         address: bytes,
         now: float,
-    ) -> DtlsConnection | bytes:
+    ) -> DtlsConnection | bytes | None:
+        """Look for either cookie where the ClientHello begins: the rest of it may be elsewhere."""
+        random = beginning.random
+        if contents := self._cookies.open(beginning.cookie_extension, address, random, now):
+            retry = _retry_from_cookie(contents, beginning.cookie_extension)
+            return self._connect(fragment, record, data, now, retry)
+        if self._cookies.open(beginning.legacy_cookie, address, random, now) == b"":
+            # The version is chosen when the hello is whole, and a hello of DTLS 1.3 may not have this cookie:
+            # cutting one in two makes nobody speak 1.2.
+            return self._connect(fragment, record, data, now, None)
+        if fragment.is_last:
+            hello = ClientHello.parse(fragment.data)
+            if choose_version(self._configuration, hello) is ProtocolVersion.DTLS_1_3:
+                return self._ask_again13(hello, fragment, record, address, now)
+        if ProtocolVersion.DTLS_1_2 not in self._configuration.versions:
+            return None
+        if fragment.message_seq and not fragment.is_last:
+            return None  # it may answer a HelloRetryRequest, whose cookie is somewhere behind
+        request = HelloVerifyRequest(ProtocolVersion.DTLS_1_0, self._cookies.make(address, random, now))
+        return _answer(request, fragment, record, ProtocolVersion.DTLS_1_0)
+
+    def _ask_again13(
+        self, hello: ClientHello, fragment: HandshakeFragment, record: Record, address: bytes, now: float
+    ) -> bytes:
         check_client_hello13(hello)
-        body = hello.extensions.get(ExtensionType.COOKIE)
-        if body is not None:
-            cookie = extensions.parse_cookie(body)
-            contents = self._cookies.open(cookie, address, hello.random, now)
-            if contents:
-                retry = _retry_from_cookie(contents, cookie)
-                return self._connect(self._configuration, fragment, record, data, now, retry)
         suite = choose_cipher_suite13(self._configuration, hello)
         group = choose_group13(self._configuration, hello)
         wanted = None
@@ -157,7 +150,6 @@ class StatelessListener:
 
     def _connect(
         self,
-        configuration: DtlsConfiguration,
         fragment: HandshakeFragment,
         record: Record,
         data: bytes,
@@ -165,7 +157,7 @@ class StatelessListener:
         retry: RetryState | None,
     ) -> DtlsConnection:
         connection = DtlsConnection(
-            configuration,
+            self._configuration,
             Role.SERVER,
             now,
             _first_message_seq=fragment.message_seq,
@@ -174,6 +166,47 @@ class StatelessListener:
         )
         connection.receive_datagram(data, now)
         return connection
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _HelloBeginning:
+    """What the first fragment of a ClientHello tells."""
+
+    random: bytes
+    legacy_cookie: bytes
+    "The cookie of DTLS 1.2."
+    cookie_extension: bytes
+    "The cookie of DTLS 1.3, if it stands in this fragment; else empty."
+
+    @classmethod
+    def parse(cls, fragment: HandshakeFragment) -> "_HelloBeginning":
+        """Read as far as it goes.
+
+        :raises DecodeError: when no ClientHello begins here, or is cut before the first cookie's end.
+        """
+        if fragment.handshake_type != HandshakeType.CLIENT_HELLO or fragment.offset:
+            raise DecodeError("no ClientHello begins here")
+        reader = Reader(fragment.data)
+        reader.uint16()
+        random = reader.take(RANDOM_LENGTH)
+        reader.vector(1)
+        legacy_cookie = reader.vector(1)
+        try:
+            return cls(random, legacy_cookie, _find_cookie_extension(reader))
+        except DecodeError:
+            return cls(random, legacy_cookie, b"")
+
+
+def _find_cookie_extension(reader: Reader) -> bytes:
+    """The cookie among the extensions that are whole in a fragment; the reader stands at the cipher suites."""
+    reader.vector(2)
+    reader.vector(1)
+    reader.uint16()
+    while reader.remaining:
+        kind, body = reader.uint16(), reader.vector(2)
+        if kind == ExtensionType.COOKIE:
+            return extensions.parse_cookie(body)
+    return b""
 
 
 def _retry_from_cookie(contents: bytes, cookie: bytes) -> RetryState:

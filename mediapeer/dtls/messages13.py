@@ -15,6 +15,8 @@ HELLO_RETRY_REQUEST_RANDOM = hashlib.sha256(b"HelloRetryRequest").digest()
 
 DOWNGRADE_SENTINEL = b"DOWNGRD\x01"
 "How the random of a server ends that could speak 1.3 and was asked for 1.2 (RFC 8446 §4.1.3)."
+DOWNGRADE_SENTINELS = (DOWNGRADE_SENTINEL, b"DOWNGRD\x00")
+"The same with that of a server that was asked for something older still: no reason to go on either."
 
 
 @dataclass(frozen=True, slots=True)

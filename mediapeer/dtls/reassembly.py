@@ -148,7 +148,7 @@ class HandshakeReassembler:
     def add(self, epoch: int, fragment: HandshakeFragment) -> bool:
         """Take in a fragment that came in a record of ``epoch``.
 
-        :returns: whether it was of use, or may have been: false for what is too early, too late, or too much.
+        :returns: whether all of it is here now: false for what is too early, too late, or too much.
         :raises PeerMisbehaved: when it contradicts an earlier fragment, or its message is too long.
         """
         if not 0 <= fragment.message_seq - self.next_message_seq < MESSAGES_AHEAD:
@@ -159,7 +159,7 @@ class HandshakeReassembler:
                 AlertDescription.ILLEGAL_PARAMETER,
             )
         if fragment.length and not fragment.data:
-            return False  # says nothing; never worth a thing kept
+            return True  # says nothing; never worth a thing kept
         key = (epoch, fragment.message_seq)
         partial = self._partial.get(key)
         if partial is None:
@@ -169,7 +169,7 @@ class HandshakeReassembler:
                 "fragments of one message differ in its type or length", AlertDescription.ILLEGAL_PARAMETER
             )
         if partial.is_complete and fragment.length:
-            return False
+            return True
         if len(partial.pieces) >= MAXIMUM_PIECES or self.size + len(fragment.data) > self._maximum_bytes:
             return False
         if fragment.data:
@@ -184,6 +184,14 @@ class HandshakeReassembler:
         message = ReassembledMessage(partial.handshake_type, self.next_message_seq, partial.body)
         self.skip_to(self.next_message_seq + 1)
         return message
+
+    def holds(self, epoch: int) -> bool:
+        """Whether anything of a message to come is kept that came in ``epoch``."""
+        return any(key[0] == epoch for key in self._partial)
+
+    def drop_epoch(self, epoch: int) -> None:
+        """Forget what came in ``epoch``."""
+        self._partial = {key: partial for key, partial in self._partial.items() if key[0] != epoch}
 
     def skip_to(self, message_seq: int) -> None:
         """Expect ``message_seq`` next, and forget what came before it."""

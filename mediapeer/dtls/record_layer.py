@@ -25,6 +25,7 @@ class RecordLayer:
         self._counters = counters
         self._plain: dict[int, ReadEpoch12] = {INITIAL_EPOCH: ReadEpoch12(INITIAL_EPOCH, None, counters)}
         self._unified: dict[int, ReadEpoch13] = {}  # by the two bits that a record shows of its epoch
+        self._retiring: dict[int, int] = {}  # which epoch the first authentic record of another lets go
         self._expiries: dict[int, float] = {}  # by epoch; no more than there are readers
         self._held: list[Record | UnifiedRecord] = []
         self._held_bytes = 0
@@ -36,7 +37,10 @@ class RecordLayer:
         "The epoch for alerts and data."
 
     def open(
-        self, record: Record | UnifiedRecord, is_to_be_held: Callable[[Record | UnifiedRecord], bool]
+        self,
+        record: Record | UnifiedRecord,
+        now: float,
+        is_to_be_held: Callable[[Record | UnifiedRecord], bool],
     ) -> OpenedRecord | None:
         """What is in a record, or ``None`` when there is nothing to be had of it (yet).
 
@@ -46,7 +50,10 @@ class RecordLayer:
         if isinstance(record, UnifiedRecord):
             unified = self._unified.get(record.header[0] & UNIFIED_HEADER_EPOCH_MASK)
             if unified is not None:
-                return unified.open(record)
+                opened = unified.open(record)
+                if self._retiring and opened is not None:
+                    self._let_go_of_predecessor(unified.number, now)
+                return opened
         else:
             plain = self._plain.get(record.epoch_and_sequence_number >> 48)
             if plain is not None:
@@ -86,13 +93,19 @@ class RecordLayer:
             replaced = self._unified.get(epoch.number & UNIFIED_HEADER_EPOCH_MASK)
             if replaced is not None:
                 self._expiries.pop(replaced.number, None)
+                self._retiring.pop(replaced.number + 1, None)
             self._unified[epoch.number & UNIFIED_HEADER_EPOCH_MASK] = epoch
         else:
             self._plain[epoch.number] = epoch
 
-    def retire_reader(self, number: int, now: float) -> None:
-        """Let go of an epoch's keys, a while from now."""
-        self._expiries[number] = now + OLD_EPOCH_LIFETIME
+    def retire_reader(self, number: int, successor: int) -> None:
+        """Let go of an epoch's keys a while after the peer has used those of its successor (RFC 9147 §8)."""
+        self._retiring[successor] = number
+
+    def _let_go_of_predecessor(self, number: int, now: float) -> None:
+        predecessor = self._retiring.pop(number, None)
+        if predecessor is not None:
+            self._expiries[predecessor] = now + OLD_EPOCH_LIFETIME
 
     def drop_reader(self, number: int) -> None:
         """Let go of an epoch's keys at once."""
@@ -129,5 +142,6 @@ class RecordLayer:
         self._plain.clear()
         self._unified.clear()
         self._expiries.clear()
+        self._retiring.clear()
         self.take_held()
         self.writers = {self.writer.number: self.writer}

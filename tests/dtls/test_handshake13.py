@@ -731,6 +731,8 @@ def test_records_of_the_old_epoch_still_open_for_a_while_and_then_no_more() -> N
     pair.server.receive_datagram(late, pair.now)
     pair.flush()
     assert pair.received(Role.SERVER) == [b"late"]
+    pair.client.send_application_data(b"in the new one")
+    pair.run()
     expiries = []
     while (expiry := pair.server.next_timeout()) is not None:
         expiries.append(expiry)
@@ -738,7 +740,7 @@ def test_records_of_the_old_epoch_still_open_for_a_while_and_then_no_more() -> N
     assert expiries == [pytest.approx(pair.now + 240, abs=1)] * 2  # epoch 2, and the old epoch 3
     pair.server.receive_datagram(too_late, expiries[-1])
     pair.flush()
-    assert pair.received(Role.SERVER) == [b"late"]
+    assert pair.received(Role.SERVER) == [b"late", b"in the new one"]
 
 
 def test_key_updates_without_end_leave_no_more_than_four_epochs_behind() -> None:

@@ -14,6 +14,7 @@ from mediapeer.dtls import (
     DtlsConnection,
     HandshakeCompleted,
     NamedGroup,
+    PeerMisbehaved,
     ProtocolVersion,
     Role,
     StatelessListener,
@@ -90,12 +91,13 @@ def test_the_request_repeats_the_record_number_of_the_hello() -> None:
     assert request[3:11] == again[3:11] != bytes(8)
 
 
+LONG = tuple(b"protocol-%d" % number for number in range(40))
+
+
 def test_a_hello_in_many_datagrams_needs_no_memory_either() -> None:
-    subject = listener()
-    """Its cookie is that of DTLS 1.2 then, and so is the handshake, although both ends could do better."""
-    client = DtlsConnection(
-        configuration(mtu=256, alpn_protocols=tuple(b"protocol-%d" % n for n in range(40))), Role.CLIENT, NOW
-    )
+    subject = listener(maximum_version=ProtocolVersion.DTLS_1_3)
+    only_12 = configuration(mtu=256, alpn_protocols=LONG, maximum_version=ProtocolVersion.DTLS_1_2)
+    client = DtlsConnection(only_12, Role.CLIENT, NOW)
     first, second, *_ = client.datagrams_to_send()
     assert subject.receive_datagram(second, ADDRESS, NOW) is None
     request = subject.receive_datagram(first, ADDRESS, NOW)
@@ -108,7 +110,69 @@ def test_a_hello_in_many_datagrams_needs_no_memory_either() -> None:
     for datagram in rest:
         server.receive_datagram(datagram, NOW)
     finish(client, server)
-    assert server.version is ProtocolVersion.DTLS_1_2
+
+
+def test_cutting_a_hello_in_two_makes_nobody_speak_an_older_version() -> None:
+    """Who can do that between two ends of DTLS 1.3 ends the handshake, and gains nothing else (RFC 8446 §4.1.3)."""
+    both = configuration(
+        mtu=256,
+        groups_to_share=(NamedGroup.X25519,),
+        alpn_protocols=LONG,
+        maximum_version=ProtocolVersion.DTLS_1_3,
+    )
+    subject = listener(maximum_version=ProtocolVersion.DTLS_1_3)
+    client = DtlsConnection(both, Role.CLIENT, NOW)
+    request = subject.receive_datagram(client.datagrams_to_send()[0], ADDRESS, NOW)
+    assert isinstance(request, bytes)
+    client.receive_datagram(request, NOW)
+    first, *rest = client.datagrams_to_send()
+    server = subject.receive_datagram(first, ADDRESS, NOW)
+    assert isinstance(server, DtlsConnection)
+    for datagram in rest:
+        server.receive_datagram(datagram, NOW)
+    assert isinstance(server.error, PeerMisbehaved)
+    for datagram in server.datagrams_to_send():
+        client.receive_datagram(datagram, NOW)
+    assert isinstance(client.error, AlertReceived)
+
+
+@pytest.mark.parametrize("mtu", [256, 304, 352])
+def test_the_second_hello_of_dtls_13_may_come_in_pieces(mtu: int) -> None:
+    """Its cookie stands first, so the first piece is enough to let the rest in."""
+    client = DtlsConnection(
+        configuration(
+            mtu=mtu,
+            groups=(NamedGroup.X25519, NamedGroup.SECP521R1),
+            maximum_version=ProtocolVersion.DTLS_1_3,
+        ),
+        Role.CLIENT,
+        NOW,
+    )
+    subject = listener(groups=(NamedGroup.SECP521R1,), maximum_version=ProtocolVersion.DTLS_1_3)
+    (hello,) = client.datagrams_to_send()
+    request = subject.receive_datagram(hello, ADDRESS, NOW)
+    assert isinstance(request, bytes)
+    client.receive_datagram(request, NOW)
+    first, *rest = client.datagrams_to_send()
+    assert rest
+    for datagram in rest:
+        assert subject.receive_datagram(datagram, ADDRESS, NOW) is None
+    server = subject.receive_datagram(first, ADDRESS, NOW)
+    assert isinstance(server, DtlsConnection)
+    for datagram in rest:
+        server.receive_datagram(datagram, NOW)
+    finish(client, server)
+    assert server.version is ProtocolVersion.DTLS_1_3
+
+
+@pytest.mark.parametrize("field", [slice(17, 19), slice(5, 11)], ids=["message_seq", "record"])
+def test_a_hello_with_numbers_near_their_end_is_left_alone(field: slice) -> None:
+    """Our own go on from there, and would run out at once."""
+    subject = listener()
+    _, (hello,) = second_hello(subject)
+    high = bytearray(hello)
+    high[field] = b"\xff" * (field.stop - field.start)
+    assert subject.receive_datagram(bytes(high), ADDRESS, NOW) is None
 
 
 @pytest.mark.parametrize(
