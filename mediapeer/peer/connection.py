@@ -11,7 +11,7 @@ from aiortc.rtcrtpreceiver import RemoteStreamTrack
 
 from mediapeer.dtls import ProtocolVersion
 from mediapeer.peer.configuration import RTCConfiguration
-from mediapeer.peer.frames import LatestFrames
+from mediapeer.peer.frames import EncodedFrames, LatestFrames
 from mediapeer.peer.ice import RTCIceGatherer, RTCIceTransport
 from mediapeer.transport import DtlsTransport, GuardedEmitter
 from mediapeer.transport.emitter import guard
@@ -122,6 +122,9 @@ class RTCPeerConnection(GuardedEmitter, aiortc.RTCPeerConnection):
             ):
                 # Nothing has been received yet: that starts in a task which has not run.
                 track._queue = LatestFrames(track.kind, transport.count)
+                error = getattr(receiver, "_RTCRtpReceiver__decoder_error")  # noqa: B009
+                waiting = EncodedFrames(track.kind, error, transport.count)
+                setattr(receiver, "_RTCRtpReceiver__decoder_queue", waiting)  # noqa: B010
 
     async def getStats(self) -> aiortc.RTCStatsReport:
         """Statistics of streams, transports and certificates; also when there are data channels alone."""

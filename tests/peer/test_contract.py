@@ -190,3 +190,13 @@ def test_another_release_is_refused_with_what_to_install(monkeypatch: pytest.Mon
     for version in ("1.16", "1.16.3"):
         monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
         connection.check_aiortc()
+
+
+def test_a_receiver_feeds_its_decoder_through_the_queue_that_we_replace() -> None:
+    """``EncodedFrames`` takes the place of one private attribute and sets another."""
+    source = inspect.getsource(rtcrtpreceiver.RTCRtpReceiver)
+    assert source.count("self.__decoder_queue") == 4, ADVICE  # made, given to the thread, fed, ended
+    assert "self.__decoder_queue.put((codec, encoded_frame))" in source, ADVICE
+    assert "self.__decoder_queue.put(None)" in source, ADVICE
+    assert "if self.__decoder_error.is_set():" in source, ADVICE
+    assert "input_q.get()" in inspect.getsource(rtcrtpreceiver.decoder_worker), ADVICE

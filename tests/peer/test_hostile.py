@@ -4,12 +4,13 @@ import asyncio
 import logging
 import os
 import random
+import threading
 
 import aiortc
 import pytest
 
 import mediapeer
-from mediapeer.peer.frames import WAITING_FRAMES, LatestFrames
+from mediapeer.peer.frames import WAITING_FRAMES, WAITING_PIXELS, EncodedFrames, LatestFrames
 from tests.peer.calls import negotiate
 from tests.peer.test_silence import Call, answers, peer_at
 from tests.transport.virtual import DELAY, Datagram, Network, until, virtual
@@ -139,8 +140,52 @@ async def test_frames_that_nobody_reads_do_not_pile_up() -> None:
     assert [frames.get_nowait() for _ in range(frames.qsize())] == [*range(5, total), None]
 
 
+class Picture:
+    """As much of a video frame as a queue looks at."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+
+
+async def test_large_pictures_wait_in_small_numbers_and_huge_ones_not_at_all() -> None:
+    """A few kilobytes of video can announce gigabytes of pictures."""
+    dropped: list[str] = []
+    frames = LatestFrames("video", dropped.append)
+    await frames.put(Picture(8192, 8192))
+    assert (frames.qsize(), dropped) == (0, ["pictures_too_large"])
+    dropped.clear()
+    for _ in range(20):
+        await frames.put(Picture(4096, 2304))
+    assert frames.qsize() == WAITING_PIXELS // (4096 * 2304) == 3
+    assert dropped == ["frames_not_read"] * 17
+    for _ in range(3):
+        await frames.get()
+    for _ in range(20):
+        await frames.put(Picture(1280, 720))
+    assert frames.qsize() == 20
+
+
+def test_what_waits_for_the_decoder_is_bounded_and_its_end_waits_for_nothing() -> None:
+    """aiortc joins the decoder's thread on the event loop, which must not decode a backlog first."""
+    dropped: list[str] = []
+    wants_keyframe = threading.Event()
+    waiting = EncodedFrames("video", wants_keyframe, dropped.append)
+    for number in range(WAITING_FRAMES["video"]):
+        waiting.put(number)
+    assert not wants_keyframe.is_set()
+    waiting.put("one too many")
+    assert wants_keyframe.is_set()
+    assert dropped == ["frames_not_decoded"] * WAITING_FRAMES["video"]
+    assert waiting.get_nowait() == "one too many"
+    for number in range(10):
+        waiting.put(number)
+    waiting.put(None)
+    assert waiting.get_nowait() is None
+    assert waiting.empty()
+
+
 @virtual
-async def test_tracks_of_a_connection_have_such_a_queue(network: Network) -> None:
+async def test_tracks_of_a_connection_have_such_queues(network: Network) -> None:
     offerer, answerer = peer_at("192.0.2.1"), peer_at("192.0.2.2")
     offerer.addTransceiver("audio")
     offerer.addTransceiver("video")
@@ -148,5 +193,9 @@ async def test_tracks_of_a_connection_have_such_a_queue(network: Network) -> Non
     answerer.on("track", tracks.append)
     await negotiate(offerer, answerer)
     assert [type(getattr(track, "_queue", None)) for track in tracks] == [LatestFrames, LatestFrames]
+    queues = [
+        getattr(receiver, "_RTCRtpReceiver__decoder_queue", None) for receiver in answerer.getReceivers()
+    ]
+    assert [type(queue) for queue in queues] == [EncodedFrames, EncodedFrames]
     await offerer.close()
     await answerer.close()
