@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from mediapeer.media import RecordingError
+from signaling.connections import Connection
 from signaling.errors import Problem
 from signaling.guard import SECURITY_HEADERS, Guard
 from signaling.pages import load_pages
@@ -147,6 +148,8 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
     """
     if request.content_type != "application/json":
         raise Problem(415, "Wrong content type", "Send JSON with Content-Type: application/json.")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+        raise Problem(415, "Compressed body", "Send the JSON as it is, without Content-Encoding.")
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await request.read()
@@ -176,6 +179,8 @@ async def _read_description(request: web.Request, kind: str) -> str:
 def _middleware(guard: Guard) -> Any:
     @web.middleware
     async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if isinstance(request.protocol, Connection):
+            request.protocol.begin_request()
         try:
             guard.check(request)
             response = await handler(request)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from signaling.application import create_application
+from signaling.connections import Connections
 from signaling.guard import Guard
 from signaling.server import SignalingServer
 
@@ -44,6 +45,7 @@ async def run_server(
     application = create_application(server, Guard(host, allowed_hosts))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
+    listener: asyncio.Server | None = None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -56,17 +58,13 @@ async def run_server(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise AddressInUse(error.errno, f"port {port} on {host} is in use") from error
-            raise
+        listener = await _listen(runner, server, host, port)
         if on_started is not None:
-            on_started(_url(host, runner.addresses[0][1]))
+            on_started(_url(host, listener.sockets[0].getsockname()[1]))
         await stop.wait()
     finally:
+        if listener is not None:
+            listener.close()
         try:
             async with asyncio.timeout(GRACE_PERIOD):
                 await server.close()
@@ -75,6 +73,19 @@ async def run_server(
             logger.error("not everything closed within %.0f s", GRACE_PERIOD)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+async def _listen(runner: web.AppRunner, server: SignalingServer, host: str, port: int) -> asyncio.Server:
+    if runner.server is None:
+        raise RuntimeError("the runner was not set up")
+    loop = asyncio.get_running_loop()
+    connections = Connections(runner.server, server.options.call_later or loop.call_later)
+    try:
+        return await loop.create_server(connections, host, port, backlog=128)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(error.errno, f"port {port} on {host} is in use") from error
+        raise
 
 
 def _url(host: str, port: int) -> str:
