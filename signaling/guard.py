@@ -94,5 +94,8 @@ class Guard:
         if origin is None:
             # Browsers send Origin with every such request; what they say of the site is believed as well.
             return request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()

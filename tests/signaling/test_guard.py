@@ -69,6 +69,7 @@ async def test_beyond_loopback_addresses_and_named_hosts_are_served(
         {"Origin": "http://localhost"},
         {"Origin": "http://127.0.0.1@evil.example"},
         {"Origin": "file:///"},
+        {"Origin": "http://[::1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
