@@ -6,9 +6,12 @@ import ipaddress
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import IO
+
+from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from mediapeer import RTCConfiguration, RTCIceServer, __version__
 from signaling import AddressInUse, ServerOptions, SignalingServer, run_server
@@ -81,6 +84,7 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allowed-host",
         action="append",
+        type=_host_name,
         default=[],
         metavar="NAME",
         help="a further name under which browsers reach the server; may be repeated",
@@ -104,9 +108,16 @@ def _add_call_options(group: argparse._ArgumentGroup) -> None:
         "--host is a loopback address, otherwise all of this machine's)",
     )
     group.add_argument(
-        "--stun", action="append", default=[], metavar="URL", help="a STUN server, as stun:HOST:PORT"
+        "--stun",
+        action="append",
+        type=_stun_url,
+        default=[],
+        metavar="URL",
+        help="a STUN server, as stun:HOST:PORT",
     )
-    group.add_argument("--turn", metavar="URL", help="a TURN server, as turn:HOST:PORT or turns:HOST:PORT")
+    group.add_argument(
+        "--turn", type=_turn_url, metavar="URL", help="a TURN server, as turn:HOST:PORT or turns:HOST:PORT"
+    )
     group.add_argument(
         "--turn-username",
         metavar="NAME",
@@ -175,15 +186,9 @@ def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -
 
 
 def _configuration(options: argparse.Namespace, key_log: Callable[[str], None] | None) -> RTCConfiguration:
-    servers = []
-    for url in options.stun:
-        if not url.startswith(("stun:", "stuns:")):
-            raise UsageError(f"--stun {url}: a STUN server is written stun:HOST:PORT")
-        servers.append(RTCIceServer(urls=url))
+    servers = [RTCIceServer(urls=url) for url in options.stun]
     if options.turn is not None:
         password = os.environ.get(TURN_PASSWORD_VARIABLE)
-        if not options.turn.startswith(("turn:", "turns:")):
-            raise UsageError(f"--turn {options.turn}: a TURN server is written turn:HOST:PORT")
         if options.turn_username is None or password is None:
             raise UsageError(f"--turn needs --turn-username, and the password in {TURN_PASSWORD_VARIABLE}")
         servers.append(RTCIceServer(urls=options.turn, username=options.turn_username, credential=password))
@@ -253,6 +258,32 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
+
+
+def _stun_url(text: str) -> str:
+    return _server_url(text, "stun", "stun:HOST:PORT")
+
+
+def _turn_url(text: str) -> str:
+    return _server_url(text, "turn", "turn:HOST:PORT or turns:HOST:PORT")
+
+
+def _server_url(text: str, kind: str, form: str) -> str:
+    try:
+        parsed = parse_stun_turn_uri(text)
+    except ValueError:
+        parsed = {}
+    if parsed.get("scheme") not in (kind, f"{kind}s") or not 0 < parsed["port"] <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the URL of a {kind.upper()} server: write {form}")
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a host: give the name alone, like call.example.org"
+        )
+    return text
 
 
 def _address(text: str) -> str:
