@@ -1,21 +1,26 @@
 """The command line: ``mediapeer serve``."""
 
-import argparse
-import asyncio
-import ipaddress
-import logging
-import os
-import pathlib
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import IO
 
-from aiortc.rtcicetransport import parse_stun_turn_uri
+# Loading takes a second, in which Ctrl-C is nothing to show a traceback for.
+try:
+    import argparse
+    import asyncio
+    import ipaddress
+    import logging
+    import os
+    import pathlib
+    import re
+    from collections.abc import Callable, Sequence
+    from typing import IO
 
-from mediapeer import RTCConfiguration, RTCIceServer, __version__
-from signaling import AddressInUse, ServerOptions, SignalingServer, run_server
-from signaling.guard import is_loopback
+    from aiortc.rtcicetransport import parse_stun_turn_uri
+
+    from mediapeer import RTCConfiguration, RTCIceServer, __version__
+    from signaling import AddressInUse, ServerOptions, SignalingServer, run_server
+    from signaling.guard import is_loopback
+except KeyboardInterrupt:
+    sys.exit(130)
 
 TURN_PASSWORD_VARIABLE = "MEDIAPEER_TURN_PASSWORD"  # noqa: S105  the variable's name
 
@@ -145,7 +150,8 @@ def _add_log_options(group: argparse._ArgumentGroup) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    :returns: the exit status: 0, or 1 with a message on standard error. Wrong usage exits with 2.
+    :returns: the exit status: 0, or 1 with a message on standard error, or 130 after Ctrl-C before the server
+        has started. Wrong usage exits with 2.
     """
     options = build_parser().parse_args(arguments)
     _set_up_logging(options.log_level)
@@ -155,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"mediapeer: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -> int:

@@ -138,3 +138,22 @@ def test_the_environment_alone_logs_no_secrets(
     monkeypatch.delenv("SSLKEYLOGFILE")
     with pytest.raises(cli.UsageError, match="SSLKEYLOGFILE"):
         cli._KeyLog(asked.keylog)
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "aiortc":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["mediapeer", "serve", "--port", "0"]
+runpy.run_module("mediapeer.cli", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_word() -> None:
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
