@@ -31,6 +31,7 @@ class ActiveRecording:
         self.created_at = datetime.datetime.now(datetime.UTC)
         self._store = store
         self._recorder = recorder
+        self._entry: dict[str, Any] | None = None
 
     @property
     def running(self) -> bool:
@@ -49,13 +50,16 @@ class ActiveRecording:
         }
 
     async def stop(self) -> dict[str, Any]:
-        """Close the file and put it in the list.
+        """Close the file and put it in the list. Idempotent.
 
         :returns: its entry in the list.
         :raises RecordingError: when nothing was recorded, or it failed.
         """
         summary = await self._recorder.stop()
-        return self._store.add(self, summary)
+        if self._entry is None:
+            # Once: by the next time it may have been deleted.
+            self._entry = self._store.add(self, summary)
+        return self._entry
 
     async def close(self) -> None:
         """Stop it because the call ends: what goes wrong is logged."""

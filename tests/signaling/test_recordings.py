@@ -1,13 +1,34 @@
 """The directory of recordings: what is shown of it, and what is not."""
 
+import os
 import pathlib
 
 import pytest
 
+from mediapeer import AudioStreamTrack
+from mediapeer.media import RecordingState, RecordingSummary
 from signaling.recordings import RecordingStore
 from tests.signaling.support import new_server, serving
 
 NAME = "2026-01-02_03-04-05_abcdef.webm"
+
+
+class WrittenAtOnce:
+    """A recorder whose file is there when it starts."""
+
+    state = RecordingState.FINISHED
+    duration = 1.0
+    bytes_written = 4
+    error = None
+
+    def __init__(self, path: pathlib.Path, tracks: object) -> None:
+        self._path = path
+
+    def start(self) -> None:
+        self._path.write_bytes(b"webm")
+
+    async def stop(self) -> RecordingSummary:
+        return RecordingSummary(self._path, 4, 1.0, ("audio",), {})
 
 
 @pytest.fixture
@@ -73,3 +94,14 @@ async def test_no_path_leads_out_of_the_directory_over_http(tmp_path: pathlib.Pa
             response = await client.get(f"/api/recordings/{path}")
             assert response.status == 404
             assert "secret" not in (await response.text()).replace(path, "")
+
+
+async def test_nothing_of_a_deleted_recording_comes_back(tmp_path: pathlib.Path) -> None:
+    store = RecordingStore(tmp_path, WrittenAtOnce)
+    recording = store.start("call", [AudioStreamTrack()], None)
+    entry = await recording.stop()
+    assert sorted(os.listdir(tmp_path)) == [recording.name[:-5] + ".json", recording.name]
+    assert store.delete(recording.name)
+    assert await recording.stop() == entry
+    await recording.close()
+    assert os.listdir(tmp_path) == []
