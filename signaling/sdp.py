@@ -7,6 +7,7 @@ the RFCs let a client leave out is filled in.
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mediapeer.dtls.credentials import FINGERPRINT_HASHES
@@ -34,6 +35,13 @@ _RTPMAP = re.compile(r"([0-9]{1,3}) [^\s/]+/[1-9][0-9]{0,6}(?:/[1-9][0-9]{0,2})?
 _PAYLOAD_TYPE_FIRST = re.compile(r"([0-9]{1,3}) \S.*")
 _EXTMAP = re.compile(r"([0-9]{1,4})(?:/(?:sendrecv|sendonly|recvonly|inactive))? \S+")
 _SSRC = re.compile(r"([0-9]{1,10}) \S+:.*")
+_RTCP_FB = re.compile(r"(?:\*|[0-9]{1,3}) [^\s].*")
+_RTCP = re.compile(r"[0-9]{1,5}(?: IN IP[46] [^ ]+)?")
+_SCTPMAP = re.compile(r"[0-9]{1,5} \S.*")
+_SSRC_GROUP = re.compile(r"[^\s]+(?: [0-9]{1,10})*")
+_CONNECTION = re.compile(r"IN IP[46] [^ ]+")
+#: The payload type that a retransmission is for (RFC 4588 §8.6).
+_APT = re.compile(r"apt=(?![0-9]{1,3}(?:;|$))")
 
 
 class DescriptionError(ValueError):
@@ -73,6 +81,7 @@ def check_description(sdp: str, *, answer: bool = False) -> str:
         raise DescriptionError("The description has no media sections (no line begins with m=).")
     if len(media) > MAXIMUM_SECTIONS:
         raise DescriptionError(f"The description has more than {MAXIMUM_SECTIONS} media sections.")
+    _check_connection(session)
     candidates = 0
     for number, section in enumerate(media, 1):
         try:
@@ -123,6 +132,8 @@ def _check_section(session: _Section, section: _Section, answer: bool) -> None:
     mid = section.first("mid")
     if mid is None or not _TOKEN.fullmatch(mid):
         raise DescriptionError("a=mid is missing or malformed (RFC 5888).")
+    _check_connection(section)
+    _check_forms(section, (("sctpmap", _SCTPMAP), ("rtcp", _RTCP), ("ssrc-group", _SSRC_GROUP)))
     _check_ice(session, section)
     _check_dtls(session, section, answer)
     if kind == "application":
@@ -189,9 +200,26 @@ def _check_rtp(session: _Section, section: _Section, profile: str, formats: str)
             match = pattern.fullmatch(value)
             if match is None or int(match[1]) > maximum or (name == "extmap" and int(match[1]) == 0):
                 raise DescriptionError(f"a={name} is malformed.")
+    _check_forms(section, (("rtcp-fb", _RTCP_FB),))
+    for value in section.attributes.get("fmtp", ()):
+        parameters = value.partition(" ")[2].split(";")
+        if any(_APT.match(parameter.strip()) for parameter in parameters):
+            raise DescriptionError("a=fmtp is malformed: apt is no payload type (RFC 4588).")
     if not any(direction in section.attributes for direction in _DIRECTIONS):
         inherited = [direction for direction in _DIRECTIONS if direction in session.attributes]
         section.add(f"a={inherited[0] if inherited else 'sendrecv'}")
+
+
+def _check_forms(section: _Section, forms: Iterable[tuple[str, re.Pattern[str]]]) -> None:
+    for name, pattern in forms:
+        if not all(pattern.fullmatch(value) for value in section.attributes.get(name, ())):
+            raise DescriptionError(f"a={name} is malformed.")
+
+
+def _check_connection(section: _Section) -> None:
+    for line in section.lines:
+        if line.startswith("c=") and not _CONNECTION.fullmatch(line[2:]):
+            raise DescriptionError("the c= line is malformed (RFC 8866 §5.7).")
 
 
 def _check_number(section: _Section, name: str, minimum: int, maximum: int) -> None:

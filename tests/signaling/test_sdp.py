@@ -62,6 +62,15 @@ def test_a_good_offer_passes_as_it_is() -> None:
         ("a=ssrc:1234567", "a=ssrc:99999999999", "a=ssrc is malformed"),
         ("a=rtpmap:111 opus/48000/2", "a=rtpmap:111 opus/0", "a=rtpmap is malformed"),
         ("a=rtpmap:111 opus/48000/2", "a=rtpmap:111", "a=rtpmap is malformed"),
+        ("a=rtcp-mux\n", "a=rtcp-mux\na=rtcp-fb:111\n", "a=rtcp-fb is malformed"),
+        ("a=rtcp-mux\n", "a=rtcp-mux\na=sctpmap:5000\n", "a=sctpmap is malformed"),
+        ("a=sctp-port:5000\n", "a=sctp-port:5000\na=sctpmap:x y\n", "a=sctpmap is malformed"),
+        ("a=rtcp-mux\n", "a=rtcp-mux\na=ssrc-group:FID x y\n", "a=ssrc-group is malformed"),
+        ("a=rtcp:9 IN IP4 0.0.0.0", "a=rtcp:x IN IP4", "a=rtcp is malformed"),
+        ("a=rtcp:9 IN IP4 0.0.0.0", "a=rtcp:9 IN IP4", "a=rtcp is malformed"),
+        ("a=fmtp:111 minptime=10;", "a=fmtp:111 apt=foo;", "apt is no payload type"),
+        ("c=IN IP4 0.0.0.0", "c=IN", "c= line is malformed"),
+        ("s=-\n", "s=-\nc=IN\n", "c= line is malformed"),
         ("a=candidate:1 1 udp", "a=candidate:1 1", "a=candidate is malformed"),
         ("50000 typ host", "99999 typ host", "a=candidate is malformed"),
         ("typ host", "typ magic", "a=candidate is malformed"),
@@ -72,6 +81,17 @@ def test_a_spoilt_offer_is_refused_with_the_reason(old: str, new: str, reason: s
     assert spoilt != OFFER
     with pytest.raises(DescriptionError, match=reason):
         check_description(spoilt)
+
+
+def test_what_browsers_say_of_feedback_and_retransmission_passes() -> None:
+    more = (
+        "a=rtcp-fb:* nack pli\na=rtcp-fb:111 transport-cc\na=ssrc-group:FID 1 2\na=rtpmap:97 rtx/90000\n"
+        "a=fmtp:97 apt=111;rtx-time=3000\na=rtcp-mux\n"
+    )
+    sdp = OFFER.replace("a=rtcp-mux\n", more).replace(
+        "a=sctp-port", "a=sctpmap:5000 webrtc-datachannel 256\na=sctp-port"
+    )
+    assert lines(check_description(sdp)) == lines(sdp)
 
 
 @pytest.mark.parametrize("spoilt", ["", "\n", "v=0", SESSION, SESSION + AUDIO + DATA + DATA])
