@@ -170,6 +170,7 @@ def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -
         configuration = _configuration(options, key_log)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    _check_record_directory(options.record_dir)
     server = SignalingServer(
         ServerOptions(
             configuration=configuration,
@@ -204,6 +205,17 @@ def _configuration(options: argparse.Namespace, key_log: Callable[[str], None] |
     if addresses is None and is_loopback(options.host):
         addresses = ["::1" if options.host == "::1" else "127.0.0.1"]
     return RTCConfiguration(iceServers=servers, iceAddresses=addresses, keyLog=key_log)
+
+
+def _check_record_directory(directory: pathlib.Path) -> None:
+    """See that recordings can be kept there, without making it yet."""
+    path = directory.absolute()
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    if not path.is_dir():
+        raise UsageError(f"--record-dir {directory}: {path} is not a directory")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"--record-dir {directory}: nothing may be written to {path}")
 
 
 class _KeyLog:

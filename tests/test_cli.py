@@ -89,6 +89,7 @@ def test_addresses_and_servers_can_be_named(monkeypatch: pytest.MonkeyPatch) -> 
         (["--allowed-host", "https://call.example/"], "is not the name of a host"),
         (["--allowed-host", "call.example:80"], "is not the name of a host"),
         (["--turn", "turn:192.0.2.1"], "--turn-username"),
+        (["--port", "0", "--record-dir", "/dev/null/recordings"], "/dev/null is not a directory"),
         (["--keylog", "/nowhere/keys"], "No such file"),
         (["--host", "192.0.2.7", "--port", "0"], "cannot listen"),
         (["--host", "no.such.host.invalid", "--port", "0"], "cannot listen"),
