@@ -1,6 +1,7 @@
 """What all handshakes have in common: client and server, DTLS 1.2 and 1.3, and the hellos before that is settled."""
 
 import enum
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,7 +102,7 @@ class HandshakeLayer(Protocol):
 Handler = Callable[[ReassembledMessage], None]
 
 
-class Handshake:
+class Handshake(ABC):
     """One side of a handshake, or of its beginning. Messages come in by :meth:`receive`, in order.
 
     :param next_message_seq: the number of the first message that it sends.
@@ -129,9 +130,9 @@ class Handshake:
         self._handlers: Mapping[State, Mapping[HandshakeType, Handler]] = {}
 
     @property
+    @abstractmethod
     def read_epoch(self) -> int:
         """The epoch in which the next message has to come."""
-        raise NotImplementedError
 
     def receive(self, message: ReassembledMessage) -> None:
         """Take the peer's next message.
@@ -155,9 +156,9 @@ class Handshake:
         self._note_sent(outgoing)
         self._flight.append(outgoing)
 
+    @abstractmethod
     def _note_sent(self, message: OutgoingHandshakeMessage) -> None:
         """Add a message of ours to the transcript."""
-        raise NotImplementedError
 
     def _end_flight(self, *, answered: bool = True) -> None:
         self._layer.send_flight(self._flight, answered=answered)

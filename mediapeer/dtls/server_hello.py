@@ -3,6 +3,7 @@
 from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.errors import NegotiationFailed
+from mediapeer.dtls.flights import OutgoingHandshakeMessage
 from mediapeer.dtls.handshake import Handshake, HandshakeLayer, State
 from mediapeer.dtls.handshake12_server import ServerHandshake12
 from mediapeer.dtls.handshake13_server import RetryState, ServerHandshake13
@@ -37,6 +38,9 @@ class ServerHelloPhase(Handshake):
     def read_epoch(self) -> int:
         """Hellos are never protected."""
         return 0
+
+    def _note_sent(self, message: OutgoingHandshakeMessage) -> None:
+        """Nothing: this phase only listens."""
 
     def _on_client_hello(self, message: ReassembledMessage) -> None:
         hello = ClientHello.parse(message.body)
