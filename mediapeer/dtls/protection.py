@@ -71,15 +71,13 @@ class ChaCha20Poly1305Protection(RecordProtection):
         self._aead = ChaCha20Poly1305(key)
         self._iv = int.from_bytes(fixed_iv, "big")
 
-    def _nonce(self, epoch_and_sequence_number: int) -> bytes:
-        return (self._iv ^ epoch_and_sequence_number).to_bytes(12, "big")
-
     def seal(self, content_type: int, epoch_and_sequence_number: int, plaintext: bytes) -> bytes:
         """See :meth:`RecordProtection.seal`."""
         additional_data = _ADDITIONAL_DATA.pack(
             epoch_and_sequence_number, content_type, RECORD_VERSION, len(plaintext)
         )
-        return self._aead.encrypt(self._nonce(epoch_and_sequence_number), plaintext, additional_data)
+        nonce = (self._iv ^ epoch_and_sequence_number).to_bytes(12, "big")
+        return self._aead.encrypt(nonce, plaintext, additional_data)
 
     def open(self, content_type: int, epoch_and_sequence_number: int, fragment: bytes) -> bytes | None:
         """See :meth:`RecordProtection.open`."""
@@ -89,8 +87,9 @@ class ChaCha20Poly1305Protection(RecordProtection):
         additional_data = _ADDITIONAL_DATA.pack(
             epoch_and_sequence_number, content_type, RECORD_VERSION, length
         )
+        nonce = (self._iv ^ epoch_and_sequence_number).to_bytes(12, "big")
         try:
-            return self._aead.decrypt(self._nonce(epoch_and_sequence_number), fragment, additional_data)
+            return self._aead.decrypt(nonce, fragment, additional_data)
         except InvalidTag:
             return None
 
