@@ -152,7 +152,8 @@ class Association:
             if traffic is not None:
                 next_epoch = traffic.read_epoch + 1
                 return record.header[0] & UNIFIED_HEADER_EPOCH_MASK == next_epoch & UNIFIED_HEADER_EPOCH_MASK
-            return self._may_be_13
+            # A server's keys come of the ClientHello; only a client can be sent what it has no keys for yet.
+            return self._is_13 or (self.role is Role.CLIENT and self._may_be_13)
         return self._handshake is not None and record.epoch == _EPOCH_12
 
     @property

@@ -200,11 +200,11 @@ class DtlsConnection(Association):
         writer = self._records.writer
         try:
             self._datagrams.append(writer.seal(APPLICATION_DATA, data))
+            if self._is_13 and writer.next_sequence_number >= writer.limit:
+                self._update_keys_before_the_limit()
         except DtlsError as error:
             self._fail(error)
             raise
-        if self._is_13 and writer.next_sequence_number >= writer.limit:
-            self._update_keys_before_the_limit()
 
     def update_keys(self, *, request_peer: bool = True) -> None:
         """Change to fresh keys (RFC 9147 §8). The change is done when the peer has acknowledged it.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.credentials import PublicKey, public_key_of
 from mediapeer.dtls.epochs import ReadEpoch12, ReadEpoch13, WriteEpoch
@@ -18,6 +19,7 @@ from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     AlertDescription,
     CipherSuite,
+    ExtensionType,
     HandshakeType,
     NamedGroup,
     ProtocolVersion,
@@ -181,7 +183,28 @@ class Handshake(ABC):
             )
         self._peer_chain = chain
 
-    # What a server chooses in both versions (a client's list is in `offered`)
+    # What a server chooses in both versions
+
+    def _answer_offer(self, offer: extensions.ExtensionBlock) -> dict[int, bytes]:
+        """Take what a client offers in either version, and make what answers it.
+
+        In DTLS 1.2 that stands in the ServerHello, in 1.3 in EncryptedExtensions.
+        """
+        answer: dict[int, bytes] = {}
+        if (body := offer.get(ExtensionType.SERVER_NAME)) is not None:
+            self._server_name = extensions.parse_server_name(body)
+        if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
+            self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
+            if self._srtp_profile is not None:
+                # No MKI of ours: an offered one is declined by leaving it out (RFC 5764 §4.1.3).
+                answer[ExtensionType.USE_SRTP] = extensions.UseSrtp((self._srtp_profile,)).serialize()
+        if (body := offer.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)) is not None:
+            self._alpn_protocol = self._choose_alpn_protocol(extensions.parse_alpn(body))
+            if self._alpn_protocol is not None:
+                answer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
+                    (self._alpn_protocol,)
+                )
+        return answer
 
     def _choose_srtp_profile(self, offered: Sequence[int]) -> SrtpProtectionProfile | None:
         for profile in self._configuration.srtp_profiles:

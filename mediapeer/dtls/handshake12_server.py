@@ -104,9 +104,7 @@ class ServerHandshake12(Handshake12):
 
     def _read_client_extensions(self, hello: ClientHello) -> dict[int, bytes]:
         """Take what the client offers, and make the extensions of the ServerHello."""
-        offer, answer = hello.extensions, dict[int, bytes]()
-        if (body := offer.get(ExtensionType.SERVER_NAME)) is not None:
-            self._server_name = extensions.parse_server_name(body)
+        offer, answer = hello.extensions, self._answer_offer(hello.extensions)
         if (body := offer.get(ExtensionType.RENEGOTIATION_INFO)) is not None:
             extensions.check_renegotiation_info(body)
         if body is not None or TLS_EMPTY_RENEGOTIATION_INFO_SCSV in hello.cipher_suites:
@@ -122,17 +120,6 @@ class ServerHandshake12(Handshake12):
         if (body := offer.get(ExtensionType.EC_POINT_FORMATS)) is not None:
             extensions.check_ec_point_formats(body)
             answer[ExtensionType.EC_POINT_FORMATS] = extensions.EC_POINT_FORMATS_BODY
-        if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
-            self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
-            if self._srtp_profile is not None:
-                # No MKI of ours: an offered one is declined by leaving it out (RFC 5764 §4.1.3).
-                answer[ExtensionType.USE_SRTP] = extensions.UseSrtp((self._srtp_profile,)).serialize()
-        if (body := offer.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)) is not None:
-            self._alpn_protocol = self._choose_alpn_protocol(extensions.parse_alpn(body))
-            if self._alpn_protocol is not None:
-                answer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
-                    (self._alpn_protocol,)
-                )
         return answer
 
     def _choose_group(self, hello: ClientHello) -> NamedGroup:

@@ -94,7 +94,7 @@ class ServerHandshake13(Handshake13):
                 self._rebuild_transcript(self._retry)
         self._group = group
         self._note(message)
-        encrypted = self._read_extensions(hello)
+        encrypted = self._answer_offer(hello.extensions)
         schemes = hello.extensions[ExtensionType.SIGNATURE_ALGORITHMS]
         credentials, scheme = self._credentials_for(extensions.parse_uint16_list(schemes))
         if credentials is None:
@@ -162,23 +162,6 @@ class ServerHandshake13(Handshake13):
         return group
 
     # Our first flight
-
-    def _read_extensions(self, hello: ClientHello) -> dict[int, bytes]:
-        """Take what the client offers, and make the contents of EncryptedExtensions."""
-        offer, answer = hello.extensions, dict[int, bytes]()
-        if (body := offer.get(ExtensionType.SERVER_NAME)) is not None:
-            self._server_name = extensions.parse_server_name(body)
-        if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
-            self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
-            if self._srtp_profile is not None:
-                answer[ExtensionType.USE_SRTP] = extensions.UseSrtp((self._srtp_profile,)).serialize()
-        if (body := offer.get(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)) is not None:
-            self._alpn_protocol = self._choose_alpn_protocol(extensions.parse_alpn(body))
-            if self._alpn_protocol is not None:
-                answer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
-                    (self._alpn_protocol,)
-                )
-        return answer
 
     def _send_server_hello(self, group: NamedGroup, public: bytes) -> None:
         random = self._configuration.random_bytes(RANDOM_LENGTH)

@@ -138,6 +138,17 @@ def test_junk_makes_a_connected_end_neither_speak_nor_keep_it() -> None:
     assert not pair.server._records.is_holding
 
 
+def test_a_server_answers_no_junk_before_a_client_hello() -> None:
+    """Nobody has shown that he speaks DTLS 1.3, or anything at all."""
+    server = DtlsConnection(configuration(), Role.SERVER, 0.0)
+    for number in range(100):
+        server.receive_datagram(forged_unified(number), 0.02 * number)
+        if (timeout := server.next_timeout()) is not None and timeout <= 0.02 * number:
+            server.handle_timeout(0.02 * number)
+    assert server.datagrams_to_send() == []
+    assert not server._records.is_holding
+
+
 @pytest.mark.parametrize("sentinel", [b"DOWNGRD\1", b"DOWNGRD\0"])
 def test_either_sentinel_of_a_downgrade_is_heeded(sentinel: bytes) -> None:
     """RFC 8446 §4.1.3."""
