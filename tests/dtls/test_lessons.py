@@ -21,7 +21,6 @@ from mediapeer.dtls import (
     DtlsConnection,
     Fingerprint,
     FingerprintVerifier,
-    HandshakeTimeout,
     NamedGroup,
     NotConnected,
     PeerMisbehaved,
@@ -463,39 +462,12 @@ def test_acks_that_unblock_the_peer_are_sent_at_once() -> None:
 
 
 # Time-outs are recomputed after every fire; the initial RTO can be set from the ICE round trip; backoff doubles to a
-# cap; the number of tries and the total time are bounded and configurable, and end in a typed failure.
+# cap; the number of tries and the total time are bounded and configurable, and end in a typed failure. (Time is in
+# test_bounds.py.)
 
 
-def silent_client(**options: Any) -> tuple[DtlsConnection, list[float]]:
-    """A client that nobody answers, and when it sent."""
-    client, times = DtlsConnection(configuration(**options), Role.CLIENT, 0.0), []
-    while (timeout := client.next_timeout()) is not None:
-        client.datagrams_to_send()
-        client.handle_timeout(timeout)
-        times.append(timeout)
-    return client, times
-
-
-def test_time_outs_double_from_the_initial_one_to_a_cap_and_are_bounded_in_number() -> None:
-    client, times = silent_client(
-        initial_retransmission_timeout=0.3,
-        maximum_retransmission_timeout=2.0,
-        maximum_retransmissions=5,
-        handshake_timeout=None,
-    )
-    gaps = [later - earlier for earlier, later in itertools.pairwise([0.0, *times])]
-    assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.0, 2.0, 2.0])
-    assert isinstance(client.error, HandshakeTimeout)
-
-
-def test_the_total_time_of_a_handshake_is_bounded() -> None:
-    client, times = silent_client(handshake_timeout=7.0, maximum_retransmissions=1000)
-    assert times[-1] == 7.0
-    assert isinstance(client.error, HandshakeTimeout)
-
-
-# A server's unverified reply is never larger than three times the request: test_bounds.py. Behind ICE the path is
-# already validated, so no cookie round trip is spent there.
+# A server's unverified reply is never larger than three times the request (test_cve_classes.py). Behind ICE the path
+# is already validated, so no cookie round trip is spent there.
 
 
 def test_behind_ice_no_cookie_round_trip_is_spent(version: ProtocolVersion) -> None:
