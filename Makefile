@@ -5,18 +5,21 @@ HOST = 127.0.0.1
 PORT = 8080
 ARGS =
 PYTEST_ARGS =
+SECONDS = 60
+TARGETS =
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+INSTALLED_FUZZ := $(VENV)/.installed-fuzz
 
 # The first of these that runs, is new enough and can make an environment; empty when there is none.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help serve test lint types bench clean system-packages
+.PHONY: help serve test lint types bench fuzz clean system-packages
 .NOTPARALLEL:
 
 help: ## List what can be made
@@ -38,6 +41,9 @@ types: $(INSTALLED_TEST) ## Check types
 bench: $(INSTALLED_TEST) ## Run every benchmark beside its peer
 	@for name in handshake record memory call; do $(BIN)/python -m benchmarks $$name || exit 1; echo; done
 
+fuzz: $(INSTALLED_FUZZ) ## Fuzz each target for a while, where atheris is to be had (SECONDS=60, TARGETS=)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 system-packages: ## Install the browsers and commands the tests drive, where we may
 	@.ci/system-packages
 
@@ -57,3 +63,8 @@ $(INSTALLED): pyproject.toml
 $(INSTALLED_TEST): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
+
+# There are wheels of atheris for some Pythons and machines; without it `make fuzz` says so, and does nothing.
+$(INSTALLED_FUZZ): $(INSTALLED_TEST)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris --editable \
+		'.[test,fuzz]' && touch $@ || true
