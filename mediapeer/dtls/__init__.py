@@ -4,9 +4,13 @@ from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration
 from mediapeer.dtls.connection import DtlsConnection
 from mediapeer.dtls.credentials import (
     AcceptAnyPeer,
+    Credentials,
     Fingerprint,
     FingerprintVerifier,
     PeerVerifier,
+    RawPublicKeyCredentials,
+    RawPublicKeyPolicy,
+    RawPublicKeyVerifier,
     X509Credentials,
     fingerprint,
 )
@@ -28,16 +32,21 @@ from mediapeer.dtls.events import (
     ConnectionFailed,
     Event,
     HandshakeCompleted,
+    SessionEstablished,
 )
 from mediapeer.dtls.listener import StatelessListener
+from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
 from mediapeer.dtls.registry import (
     AlertDescription,
+    CertificateType,
     CipherSuite,
     NamedGroup,
     ProtocolVersion,
     SignatureScheme,
     SrtpProtectionProfile,
 )
+from mediapeer.dtls.session import Session
+from mediapeer.dtls.tickets import OpenedTicket, SessionCache, TicketKeys, TicketProtector
 
 __all__ = [
     "AcceptAnyPeer",
@@ -45,11 +54,13 @@ __all__ = [
     "AlertReceived",
     "ApplicationData",
     "CertificateRejected",
+    "CertificateType",
     "CipherSuite",
     "ClientAuthentication",
     "ConfigurationError",
     "ConnectionClosed",
     "ConnectionFailed",
+    "Credentials",
     "DecodeError",
     "DtlsConfiguration",
     "DtlsConnection",
@@ -59,17 +70,28 @@ __all__ = [
     "FingerprintVerifier",
     "HandshakeCompleted",
     "HandshakeTimeout",
+    "ImportedPreSharedKey",
     "NamedGroup",
     "NegotiationFailed",
     "NotConnected",
+    "OpenedTicket",
     "PeerMisbehaved",
     "PeerVerifier",
+    "PreSharedKey",
     "ProtocolVersion",
+    "RawPublicKeyCredentials",
+    "RawPublicKeyPolicy",
+    "RawPublicKeyVerifier",
     "Role",
     "SequenceNumbersExhausted",
+    "Session",
+    "SessionCache",
+    "SessionEstablished",
     "SignatureScheme",
     "SrtpProtectionProfile",
     "StatelessListener",
+    "TicketKeys",
+    "TicketProtector",
     "X509Credentials",
     "fingerprint",
 ]

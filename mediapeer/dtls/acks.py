@@ -6,6 +6,8 @@ from mediapeer.dtls.messages13 import RecordNumber, serialize_ack
 
 MAXIMUM_RECORD_NUMBERS = 32
 "How many records one ACK names: the newest. What it leaves out is sent again, which does no harm."
+RECORD_NUMBER_LENGTH = 16
+_VECTOR_HEADER_LENGTH = 2
 
 
 class AckSchedule:
@@ -18,21 +20,26 @@ class AckSchedule:
     """
 
     def __init__(self, delay: float) -> None:
-        self._delay = delay
+        self.delay = delay
+        "How long to wait for the rest of a flight, in seconds."
         self._numbers: deque[RecordNumber] = deque(maxlen=MAXIMUM_RECORD_NUMBERS)
         self.deadline: float | None = None
         "When an ACK is due; ``None`` while none is."
 
-    def note(self, number: RecordNumber, now: float) -> None:
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to name."""
+        return not self._numbers
+
+    def note(self, number: RecordNumber) -> None:
         """A handshake record has come, and may be part of a flight that is not complete."""
         if number not in self._numbers:
             self._numbers.append(number)
-        self.expect_more(now)
 
     def expect_more(self, now: float) -> None:
         """More of the flight has to come; if it does not in a short while, the peer is told what has."""
         if self.deadline is None:
-            self.deadline = now + self._delay
+            self.deadline = now + self.delay
 
     def hurry(self, now: float) -> None:
         """The peer needs to know at once, for it would wait in vain: something was lost, or is done."""
@@ -47,7 +54,12 @@ class AckSchedule:
         """Whether to send an ACK."""
         return self.deadline is not None and now >= self.deadline
 
-    def take(self) -> bytes:
-        """The body of the ACK that is due. The numbers stay, for an ACK may be lost."""
+    def take(self, room: int) -> bytes:
+        """The body of the ACK that is due. The numbers stay, for an ACK may be lost.
+
+        :param room: how long the body may be, in bytes; the newest records are named.
+        """
         self.deadline = None
-        return serialize_ack(tuple(sorted(self._numbers)))
+        count = max(0, (room - _VECTOR_HEADER_LENGTH) // RECORD_NUMBER_LENGTH)
+        newest = list(self._numbers)[-count:] if count else []
+        return serialize_ack(tuple(sorted(newest)))

@@ -15,7 +15,6 @@ from mediapeer.dtls.errors import (
     DecodeError,
     DtlsError,
     PeerMisbehaved,
-    SequenceNumbersExhausted,
 )
 from mediapeer.dtls.events import (
     ApplicationData,
@@ -23,15 +22,16 @@ from mediapeer.dtls.events import (
     ConnectionFailed,
     Event,
     HandshakeCompleted,
+    SessionEstablished,
 )
-from mediapeer.dtls.flights import Flight, OutgoingHandshakeMessage, OutgoingMessage, RetransmissionTimer
+from mediapeer.dtls.flights import Flight, OutgoingMessage
 from mediapeer.dtls.handshake import Handshake, HandshakeResult
-from mediapeer.dtls.key_update import ApplicationTraffic
-from mediapeer.dtls.messages13 import KeyUpdate, NewSessionTicket13, RecordNumber, parse_ack
+from mediapeer.dtls.key_update import FIRST_APPLICATION_EPOCH
+from mediapeer.dtls.messages13 import RecordNumber, parse_ack
+from mediapeer.dtls.post_handshake13 import PostHandshake13
 from mediapeer.dtls.reassembly import (
     HandshakeFragment,
     HandshakeReassembler,
-    ReassembledMessage,
     parse_fragments,
 )
 from mediapeer.dtls.record import (
@@ -48,19 +48,14 @@ from mediapeer.dtls.registry import (
     HandshakeType,
     ProtocolVersion,
 )
+from mediapeer.dtls.transmission import NOTHING_ANSWERED, FlightTransmission
 
 MAXIMUM_HELD_DATA = 16
 "How many pieces of data that overtook the handshake's end are kept."
 MAXIMUM_HELD_DATA_BYTES = 32_768
-REASSEMBLY_MARGIN = 16_384
-"How much may be held of other messages while the longest one is being put together, in bytes."
 MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
-MAXIMUM_MESSAGE_SEQ = 2**16 - 1
-MAXIMUM_DEMANDS = 12
-"How often a flight is sent again because the peer repeats what it answers, besides what the timer does."
-
 #: A plain integer, which compares and packs faster than a member of an enum; this is for each record.
 APPLICATION_DATA = int(ContentType.APPLICATION_DATA)
 _EPOCH_12 = 1  # the epoch of protected records in DTLS 1.2
@@ -94,8 +89,9 @@ class Association:
         "What was dropped, by reason."
         self.activity: Counter[str] = Counter()
         "What was done beyond the plain course: ``retransmissions``, ``acks_sent``, ``key_updates_sent``, …."
+        self.now = now
+        "When the latest call came, in seconds of the caller's clock."
         self._configuration = configuration
-        self._now = now
         self._state = AssociationState.HANDSHAKING
         self._is_over = False  # closed or failed; read for each record
         self._is_13 = False
@@ -107,25 +103,11 @@ class Association:
         self._saw_authentic_record = False
         self._held_data: list[bytes] = []
         self._change_cipher_spec_received = False
-        self._reassembler = HandshakeReassembler(
-            configuration.maximum_handshake_message_size,
-            configuration.maximum_handshake_message_size + REASSEMBLY_MARGIN,
-        )
+        self._reassembler = HandshakeReassembler(configuration.maximum_handshake_message_size)
         self._reassembler.next_message_seq = first_message_seq
         self._acks = AckSchedule(configuration.initial_retransmission_timeout / 4)
-        self._flight = Flight()
-        self._flight_answers = -1
-        self._flight_sent_at = now
-        self._demands = 0
-        self._mtu = configuration.mtu
-        self._timer = RetransmissionTimer(
-            configuration.initial_retransmission_timeout,
-            configuration.maximum_retransmission_timeout,
-            configuration.maximum_retransmissions,
-        )
-        self._next_message_seq = 0
-        self._key_update_under_way = False
-        self._key_update_wanted: KeyUpdate | None = None
+        self._transmission = FlightTransmission(configuration, now, self._transmit, self.activity)
+        self._post_handshake: PostHandshake13 | None = None
         self._fatal_alert = b""
         self._alert_repeats = 0
         self._refused_renegotiations = 0
@@ -133,11 +115,11 @@ class Association:
     # Records
 
     def _receive_record(self, record: Record | UnifiedRecord) -> None:
-        opened = self._records.open(record, self._now, self._may_become_readable)
+        opened = self._records.open(record, self.now, self._may_become_readable)
         if opened is None:
-            if self._result is None and self._records.is_holding and isinstance(record, UnifiedRecord):
-                # What makes its keys is late or lost. An ACK tells the peer which (RFC 9147 §7.1).
-                self._acks.expect_more(self._now)
+            if self._misses_server_hello and self._records.is_holding_unified:
+                # What makes their keys is late or lost. An empty ACK tells the server so (RFC 9147 §7.1).
+                self._acks.expect_more(self.now)
             return
         epoch, content_type, sequence_number, plaintext = opened
         if epoch == INITIAL_EPOCH:
@@ -148,13 +130,18 @@ class Association:
     def _may_become_readable(self, record: Record | UnifiedRecord) -> bool:
         """Whether a record without keys is worth keeping until they come."""
         if isinstance(record, UnifiedRecord):
-            traffic = self._result.traffic if self._result else None
-            if traffic is not None:
-                next_epoch = traffic.read_epoch + 1
+            if self._post_handshake is not None:
+                next_epoch = self._post_handshake.read_epoch + 1
                 return record.header[0] & UNIFIED_HEADER_EPOCH_MASK == next_epoch & UNIFIED_HEADER_EPOCH_MASK
             # A server's keys come of the ClientHello; only a client can be sent what it has no keys for yet.
             return self._is_13 or (self.role is Role.CLIENT and self._may_be_13)
-        return self._handshake is not None and record.epoch == _EPOCH_12
+        is_under_way = self._handshake is not None and (self.role is Role.CLIENT or self._handshake.version)
+        return bool(is_under_way) and record.epoch == _EPOCH_12
+
+    @property
+    def _misses_server_hello(self) -> bool:
+        """Whether a client waits for what tells it the version."""
+        return self.role is Role.CLIENT and self._handshake is not None and self._handshake.version is None
 
     @property
     def _may_be_13(self) -> bool:
@@ -235,6 +222,8 @@ class Association:
                 self._events.append(ConnectionClosed())
             else:
                 self._fail(AlertReceived(description))
+        elif level not in (AlertLevel.WARNING, AlertLevel.FATAL) and self._saw_authentic_record:
+            raise PeerMisbehaved(f"an alert has level {level}", AlertDescription.ILLEGAL_PARAMETER)
         elif level == AlertLevel.FATAL or (self._is_13 and description != AlertDescription.USER_CANCELED):
             # In DTLS 1.3 the level says nothing (RFC 8446 §6).
             self._fail(AlertReceived(description))
@@ -258,19 +247,30 @@ class Association:
             self.counters["malformed_records"] += 1
             return
         number = RecordNumber(epoch, sequence_number)
-        is_kept = True
+        is_kept = is_new = True
         for fragment in fragments:
             if fragment.message_seq < self._reassembler.next_message_seq:
-                self._receive_repeated_fragment(fragment, number)
-                is_kept = False
+                self._receive_repeated_fragment(epoch, fragment, number)
+                is_new = False
             elif self._result is not None and not self._is_13:
                 self._refuse_renegotiation(fragment)
             elif not self._takes_fragments_of(epoch) or not self._reassembler.add(epoch, fragment):
                 self.counters["fragments_dropped"] += 1
                 is_kept = False
-        if is_kept:
-            self._acks.note(number, self._now)  # only what was kept may be acknowledged (RFC 9147 §7)
+        if is_kept and is_new:
+            self._note_new_record(epoch, number)
         self._advance_handshake()
+
+    def _note_new_record(self, epoch: int, number: RecordNumber) -> None:
+        """All of a handshake record is here: only such a one may be acknowledged (RFC 9147 §7)."""
+        if not self._may_be_13:
+            return
+        self._acks.note(number)
+        if self._is_13:
+            self._acks.expect_more(self.now)
+        if epoch != INITIAL_EPOCH and self._handshake is not None and not self._transmission.is_done:
+            # A part of the peer's next flight says that it has the whole of ours (RFC 9147 §7.1).
+            self.forget_flight()
 
     def _takes_fragments_of(self, epoch: int) -> bool:
         """Whether a new message may come in ``epoch``: not in one that DTLS 1.3 has left behind.
@@ -279,8 +279,13 @@ class Association:
         """
         if not self._is_13:
             return True
-        if self._result is not None and self._result.traffic is not None:
-            return epoch == self._result.traffic.read_epoch
+        if self._post_handshake is not None:
+            if epoch < FIRST_APPLICATION_EPOCH:
+                raise PeerMisbehaved(
+                    "the peer sends more in the handshake's epoch than belongs there",
+                    AlertDescription.UNEXPECTED_MESSAGE,
+                )
+            return epoch == self._post_handshake.read_epoch
         return epoch != INITIAL_EPOCH or not self._saw_authentic_record
 
     def _advance_handshake(self) -> None:
@@ -294,8 +299,8 @@ class Association:
                 return
             self._handshake.receive(message)
             self._release_held_records()
-        if self._result is not None and self._result.traffic is not None:
-            self._advance_post_handshake(self._result.traffic)
+        if self._post_handshake is not None:
+            self._advance_post_handshake(self._post_handshake)
 
     def _check_epoch_of_next_message(self, epoch: int) -> None:
         """Refuse an authentic message that comes where an unprotected one is due: the peer skipped something."""
@@ -304,20 +309,30 @@ class Association:
                 "the peer protects a message before it is due", AlertDescription.UNEXPECTED_MESSAGE
             )
 
-    def _receive_repeated_fragment(self, fragment: HandshakeFragment, number: RecordNumber) -> None:
+    def _receive_repeated_fragment(
+        self, epoch: int, fragment: HandshakeFragment, number: RecordNumber
+    ) -> None:
         """Something came again that we have dealt with: what we said to it was lost.
 
-        If that was a flight, it is sent again when the end of what it answers comes (RFC 6347 §4.2.4), at a
-        bounded pace, so that nobody has us send more than a share of what we are sent. If it was an ACK, another
-        one follows at once (RFC 9147 §7.1). After the handshake only authentic records get here.
+        If that was a flight, it is sent again when the end of what it answers comes (RFC 6347 §4.2.4). If it was an
+        ACK, another one follows (RFC 9147 §7.1). After the handshake only authentic records get here.
         """
-        if not self._flight.is_done and fragment.message_seq <= self._flight_answers:
+        sent = self._transmission
+        if not sent.is_done and fragment.message_seq <= sent.answers:
             says_something = bool(fragment.data) or not fragment.length
-            if fragment.message_seq == self._flight_answers and fragment.is_last and says_something:
-                self._retransmit_on_demand()
+            if fragment.message_seq == sent.answers and fragment.is_last and says_something:
+                sent.flight.disregard_acknowledgements_of(INITIAL_EPOCH)
+                sent.retransmit_on_demand(self.now, is_authentic=epoch != INITIAL_EPOCH)
         elif self._is_13 and self._result is not None:
-            self._acks.note(number, self._now)
-            self._acks.hurry(self._now)
+            self._acks.note(number)
+            self._acknowledge_soon()
+
+    def _acknowledge_soon(self) -> None:
+        """Tell the peer what has come after the handshake: at once, or when the timer says so."""
+        if self._configuration.is_eager:
+            self._acks.hurry(self.now)
+        else:
+            self._acks.expect_more(self.now)
 
     def _refuse_renegotiation(self, fragment: HandshakeFragment) -> None:
         """Another handshake inside an association of DTLS 1.2: that is not done (RFC 5746 §4.5)."""
@@ -332,71 +347,36 @@ class Association:
             self._refused_renegotiations += 1
             self._send_alert(bytes([AlertLevel.WARNING, AlertDescription.NO_RENEGOTIATION]))
 
-    # After the handshake of DTLS 1.3
+    # After the handshake of DTLS 1.3: PostHandshakeLayer
 
-    def _advance_post_handshake(self, traffic: ApplicationTraffic) -> None:
-        while (message := self._reassembler.next_message(traffic.read_epoch)) is not None:
-            self._acks.hurry(self._now)
-            match message.handshake_type:
-                case HandshakeType.KEY_UPDATE:
-                    self._receive_key_update(message, traffic)
-                case HandshakeType.NEW_SESSION_TICKET if self.role is Role.CLIENT:
-                    NewSessionTicket13.parse(message.body)  # taken, and not kept: sessions are not resumed
-                case _:
-                    # CertificateRequest among them: post_handshake_auth was not offered (RFC 8446 §4.6.2).
-                    raise PeerMisbehaved(
-                        f"the peer sent handshake message {message.handshake_type} after the handshake",
-                        AlertDescription.UNEXPECTED_MESSAGE,
-                    )
+    def _advance_post_handshake(self, post_handshake: PostHandshake13) -> None:
+        while (message := self._reassembler.next_message(post_handshake.read_epoch)) is not None:
+            self._acknowledge_soon()
+            post_handshake.receive(message)
+            self._release_held_records()
 
-    def _receive_key_update(self, message: ReassembledMessage, traffic: ApplicationTraffic) -> None:
-        update = KeyUpdate.parse(message.body)
-        if self._reassembler.holds(traffic.read_epoch):
-            raise PeerMisbehaved(
-                "the peer sends more in an epoch after its KeyUpdate", AlertDescription.UNEXPECTED_MESSAGE
-            )
-        self._records.retire_reader(traffic.read_epoch, traffic.read_epoch + 1)
-        traffic.update_reader()
-        self._records.install_reader(traffic.reader(self.counters))
-        self.activity["key_updates_received"] += 1
-        if update.update_requested:
-            self._update_keys(KeyUpdate(update_requested=False))
-        self._release_held_records()
+    @property
+    def records(self) -> RecordLayer:
+        """For what follows the handshake: the epochs of both directions."""
+        return self._records
 
-    def _update_keys(self, update: KeyUpdate) -> None:
-        """Send a KeyUpdate, or do so when what is under way is acknowledged: one at a time (RFC 9147 §8)."""
-        if not self._flight.is_done:
-            wanted = self._key_update_wanted
-            self._key_update_wanted = wanted if wanted and wanted.update_requested else update
-            return
-        if self._next_message_seq > MAXIMUM_MESSAGE_SEQ:
-            raise SequenceNumbersExhausted("there is no number left for a handshake message")
-        self._key_update_under_way = True
-        message = OutgoingHandshakeMessage(
-            self._records.writer.number, update.handshake_type, self._next_message_seq, update.serialize()
-        )
-        self._next_message_seq += 1
-        self.activity["key_updates_sent"] += 1
-        self.send_flight([message], answered=True)
-        self._flight_answers = -1
+    @property
+    def has_unanswered_flight(self) -> bool:
+        """For what follows the handshake: whether something that was sent is not acknowledged yet."""
+        return not self._transmission.is_done
 
-    def _update_keys_before_the_limit(self) -> None:
-        """Change keys because these have sealed enough; said once, however much is sent meanwhile."""
-        if not self._key_update_under_way and self._key_update_wanted is None:
-            self._update_keys(KeyUpdate(update_requested=False))
+    def holds_messages(self, epoch: int) -> bool:
+        """For what follows the handshake: whether pieces of further messages have come in ``epoch``."""
+        return self._reassembler.holds(epoch)
+
+    def emit(self, event: Event) -> None:
+        """For what follows the handshake: hand out an event."""
+        self._events.append(event)
 
     def _flight_acknowledged(self) -> None:
-        self._timer.stop()
-        traffic = self._result.traffic if self._result else None
-        if self._key_update_under_way and traffic is not None:
-            self._key_update_under_way = False
-            self._records.drop_writer(traffic.write_epoch)
-            traffic.update_writer()
-            self._records.install_writer(traffic.writer())
-            self._records.switch_writer(traffic.write_epoch)
-        wanted, self._key_update_wanted = self._key_update_wanted, None
-        if wanted is not None and traffic is not None:
-            self._update_keys(wanted)
+        self._transmission.timer.stop()
+        if self._post_handshake is not None:
+            self._post_handshake.flight_acknowledged()
 
     # ACKs (RFC 9147 §7)
 
@@ -408,23 +388,26 @@ class Association:
                 raise
             self.counters["malformed_records"] += 1
             return
-        if self._flight.is_done:
+        sent = self._transmission
+        if sent.is_done:
             return
         if epoch == INITIAL_EPOCH:
             # Nobody vouches for it, so it speaks of unprotected records only.
             numbers = tuple(n for n in numbers if n.epoch == INITIAL_EPOCH)
-        progress = self._flight.acknowledge(numbers)
-        if self._flight.is_done and epoch == INITIAL_EPOCH:
-            # Nor does it stop the timer: the answer itself will, and it may be forged, or the answer lost.
-            self._flight.disregard_acknowledgements()
-        elif self._flight.is_done:
+        progress = sent.acknowledge(numbers)
+        if sent.is_done and epoch != INITIAL_EPOCH:
             self._flight_acknowledged()
-        elif progress:
+        elif sent.is_done:
+            # Nobody vouches for that either. A server can wait: the client's timer brings the ClientHello again, and
+            # with it all of the flight. A client that waited for a forger's word would wait for ever.
+            sent.flight.disregard_acknowledgements()
+            if self.role is Role.SERVER:
+                sent.timer.stop()
+        elif progress and self._configuration.is_eager:
             # The rest was lost, for the peer has waited for it. Each ACK leaves less to be sent again.
-            self._timer.restart(self._now)
-            self._retransmit()
+            sent.retransmit_the_rest(self.now)
         elif not numbers:
-            self._retransmit_on_demand()
+            sent.retransmit_on_demand(self.now)
 
     @property
     def _may_send_acks(self) -> bool:
@@ -432,9 +415,15 @@ class Association:
         return self._is_13 or self._records.is_holding_unified
 
     def _send_due_ack(self) -> None:
-        if not self._may_send_acks or not self._acks.is_due(self._now):
+        granularity = self._configuration.timer_granularity
+        if not self._may_send_acks or not self._acks.is_due(self.now + granularity):
             return
-        self._datagrams.append(self._records.writer.seal(ContentType.ACK, self._acks.take()))
+        writer = self._records.writer
+        room = min(self._transmission.mtu - writer.overhead, writer.maximum_plaintext)
+        if self._acks.is_empty and not self._misses_server_hello:
+            self._acks.deadline = None  # what was to be named was not kept
+            return
+        self._datagrams.append(writer.seal(ContentType.ACK, self._acks.take(room)))
         self.activity["acks_sent"] += 1
         if self._result is not None:
             self._acks.forget()
@@ -443,23 +432,16 @@ class Association:
 
     def send_flight(self, messages: Sequence[OutgoingMessage], *, answered: bool) -> None:
         """For the handshake: send a flight, and again until it is answered, or as the last one on demand."""
-        self._flight = Flight(messages)
-        self._flight_answers = self._reassembler.next_message_seq - 1
-        self._demands = 0
+        answers = NOTHING_ANSWERED
         if self._result is None:
-            # It tells the peer that its own flight has come. A KeyUpdate does not (RFC 9147 §8).
+            # It answers the peer's flight, and tells that that has come. What follows the handshake does not.
+            answers = self._reassembler.next_message_seq - 1
             self._acks.forget()
-        if answered:
-            self._timer.start(self._now)
-        else:
-            self._timer.stop()
-        self._transmit()
+        self._transmission.send(messages, self.now, answers=answers, is_answered=answered)
 
     def forget_flight(self) -> None:
         """For the handshake: the latest flight was answered, and will not be asked for again."""
-        self._flight = Flight()
-        self._flight_answers = -1
-        self._timer.stop()
+        self._transmission.forget()
 
     def install_reader(self, epoch: ReadEpoch12 | ReadEpoch13) -> None:
         """For the handshake: open the peer's records of this epoch from now on."""
@@ -472,6 +454,10 @@ class Association:
     def switch_writer(self, number: int) -> None:
         """For the handshake: write alerts and data in this epoch from now on."""
         self._records.switch_writer(number)
+
+    def limit_records(self, size: int) -> None:
+        """For the handshake: put at most ``size`` bytes into a protected record from now on (RFC 8449 §4)."""
+        self._records.limit_plaintext(size)
 
     def continue_with(self, handshake: Handshake) -> None:
         """For the hellos: the version is chosen, and this is its handshake."""
@@ -486,14 +472,22 @@ class Association:
         self._result = result
         self._state = AssociationState.CONNECTED
         self._handshake = None
-        self._next_message_seq = result.next_message_seq
         self._records.drop_reader(INITIAL_EPOCH)
-        if result.version is ProtocolVersion.DTLS_1_3:
+        if result.traffic is not None:
+            self._post_handshake = PostHandshake13(
+                self._configuration, self.role, self, result, result.traffic
+            )
             self._records.retire_reader(_HANDSHAKE_EPOCH_13, _HANDSHAKE_EPOCH_13 + 1)
+            if self._reassembler.holds(_HANDSHAKE_EPOCH_13):
+                raise PeerMisbehaved(
+                    "the peer sends more than its last flight", AlertDescription.UNEXPECTED_MESSAGE
+                )
             if self.role is Role.SERVER:
-                self._acks.hurry(self._now)  # no flight of ours tells the client that its last one has come
+                self._acks.hurry(self.now)  # no flight of ours tells the client that its last one has come
         else:
             self._acks.forget()
+            self._check_nothing_follows()
+        self._reassembler.clear()
         self._events.append(
             HandshakeCompleted(
                 result.version,
@@ -501,26 +495,26 @@ class Association:
                 result.group,
                 result.srtp_profile,
                 result.alpn_protocol,
+                result.is_resumed,
             )
         )
         held, self._held_data = self._held_data, []
         self._events.extend(map(ApplicationData, held))
+        if result.version is ProtocolVersion.DTLS_1_2:
+            if self.role is Role.CLIENT and result.session is not None:
+                self._events.append(SessionEstablished(result.session))
+        elif self._post_handshake is not None and self.role is Role.SERVER:
+            self._post_handshake.send_tickets()
 
-    def _transmit(self) -> None:
-        self._flight_sent_at = self._now
-        self._datagrams += self._flight.pack(self._records.writers, self._mtu)
+    def _check_nothing_follows(self) -> None:
+        """Refuse what has come of further messages in the epoch of DTLS 1.2 whose last one is Finished."""
+        if self._reassembler.holds(_EPOCH_12):
+            raise PeerMisbehaved(
+                "the peer sends more than its last flight", AlertDescription.UNEXPECTED_MESSAGE
+            )
 
-    def _retransmit(self) -> None:
-        self.activity["retransmissions"] += 1
-        self._transmit()
-
-    def _retransmit_on_demand(self) -> None:
-        """Send the flight again because the peer lacks it: ever more slowly, and not for ever."""
-        pace = self._configuration.initial_retransmission_timeout / 2 * 2**self._demands
-        if self._now - self._flight_sent_at < pace or self._demands >= MAXIMUM_DEMANDS:
-            return
-        self._demands += 1
-        self._retransmit()
+    def _transmit(self, flight: Flight, mtu: int) -> None:
+        self._datagrams += flight.pack(self._records.writers, mtu)
 
     # The end
 
@@ -546,12 +540,13 @@ class Association:
                 self._fatal_alert = alert
         self._state = state
         self._is_over = True
-        self._timer.stop()
+        self._transmission.forget()
         self._acks.forget()
         self._handshake = None
-        self._records.close()
+        self._post_handshake = None
+        self._records.close(may_repeat_alert=bool(self._fatal_alert))
         self._held_data.clear()
-        self._flight = Flight()
+        self._reassembler.clear()
         if state is AssociationState.FAILED:
             self._result = None
         elif self._result is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mediapeer.dtls import extensions
+from mediapeer.dtls.client_offer import client_hello, is_resumable
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.errors import NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.flights import OutgoingHandshakeMessage
@@ -10,12 +11,12 @@ from mediapeer.dtls.handshake import Handshake, HandshakeLayer, State
 from mediapeer.dtls.handshake12_client import ClientHandshake12
 from mediapeer.dtls.handshake13_client import ClientHandshake13
 from mediapeer.dtls.key_exchange import KeyShare, generate_key_share
-from mediapeer.dtls.messages import RANDOM_LENGTH, ClientHello, HelloVerifyRequest, ServerHello
+from mediapeer.dtls.messages import RANDOM_LENGTH, HelloVerifyRequest, ServerHello
 from mediapeer.dtls.messages13 import DOWNGRADE_SENTINELS, HELLO_RETRY_REQUEST_RANDOM
+from mediapeer.dtls.psk_offer import ClientPsk, client_psks, with_binders
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
-    HYBRID_GROUPS,
     AlertDescription,
     CipherSuite,
     ExtensionType,
@@ -23,6 +24,7 @@ from mediapeer.dtls.registry import (
     NamedGroup,
     ProtocolVersion,
 )
+from mediapeer.dtls.session import Session
 from mediapeer.dtls.transcript13 import Transcript
 
 MAXIMUM_HELLO_VERIFY_REQUESTS = 2
@@ -39,18 +41,31 @@ class Retry:
 
 
 class ClientHelloPhase(Handshake):
-    """Offers what the configuration allows, and hands over to the handshake of the version that the server takes."""
+    """Offers what the configuration allows, and hands over to the handshake of the version that the server takes.
+
+    :param session: what is to be resumed; not offered when it has run out or does not go with the configuration.
+    """
 
     role = Role.CLIENT
 
-    def __init__(self, configuration: DtlsConfiguration, layer: HandshakeLayer) -> None:
+    def __init__(
+        self, configuration: DtlsConfiguration, layer: HandshakeLayer, session: Session | None
+    ) -> None:
         super().__init__(configuration, layer, next_message_seq=0)
         self._random = configuration.random_bytes(RANDOM_LENGTH)
         self._versions = configuration.versions
         self._key_shares: dict[NamedGroup, KeyShare] = {}
         if ProtocolVersion.DTLS_1_3 in self._versions:
             self._key_shares = {group: generate_key_share(group) for group in configuration.shared_groups}
-        self._hello = self._first_hello()
+        if session is not None and not is_resumable(configuration, session, layer.now):
+            session = None
+        self._offered_session = session
+        self._psks: tuple[ClientPsk, ...] = ()
+        if ProtocolVersion.DTLS_1_3 in self._versions:
+            self._psks = client_psks(configuration, session)
+        self._hello = client_hello(
+            configuration, self._random, self._key_shares, session, offers_psk=bool(self._psks)
+        )
         self._sent: OutgoingHandshakeMessage | None = None
         self._hello_verify_requests = 0
         self._retry: Retry | None = None
@@ -71,56 +86,26 @@ class ClientHelloPhase(Handshake):
         """Send the first flight."""
         self._send_hello()
 
-    def _first_hello(self) -> ClientHello:
-        configuration = self._configuration
-        suites = tuple(
-            suite
-            for suite in configuration.cipher_suites
-            if CIPHER_SUITE_PARAMETERS[suite].version in self._versions
-        )
-        return ClientHello(ProtocolVersion.DTLS_1_2, self._random, suites, self._extensions())
-
-    def _extensions(self) -> dict[int, bytes]:
-        configuration = self._configuration
-        speaks_12 = ProtocolVersion.DTLS_1_2 in self._versions
-        speaks_13 = ProtocolVersion.DTLS_1_3 in self._versions
-        groups = tuple(g for g in configuration.groups if speaks_13 or g not in HYBRID_GROUPS)
-        offer: dict[int, bytes] = {}
-        if configuration.server_name is not None:
-            offer[ExtensionType.SERVER_NAME] = extensions.serialize_server_name(configuration.server_name)
-        if speaks_12:
-            offer[ExtensionType.EXTENDED_MASTER_SECRET] = b""
-            offer[ExtensionType.RENEGOTIATION_INFO] = extensions.RENEGOTIATION_INFO_BODY
-            offer[ExtensionType.EC_POINT_FORMATS] = extensions.EC_POINT_FORMATS_BODY
-        offer[ExtensionType.SUPPORTED_GROUPS] = extensions.serialize_uint16_list(groups)
-        if configuration.alpn_protocols:
-            offer[ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION] = extensions.serialize_alpn(
-                configuration.alpn_protocols
-            )
-        offer[ExtensionType.SIGNATURE_ALGORITHMS] = extensions.serialize_uint16_list(
-            configuration.signature_schemes
-        )
-        if configuration.srtp_profiles:
-            offer[ExtensionType.USE_SRTP] = extensions.UseSrtp(configuration.srtp_profiles).serialize()
-        if speaks_13:
-            offer[ExtensionType.SUPPORTED_VERSIONS] = extensions.serialize_supported_versions(self._versions)
-            offer[ExtensionType.KEY_SHARE] = extensions.serialize_client_shares(
-                {group: share.public for group, share in self._key_shares.items()}
-            )
-        return offer
-
     def _note_sent(self, message: OutgoingHandshakeMessage) -> None:
         self._sent = message
 
     def _send_hello(self) -> None:
-        self._send(self._hello)
+        before = self._retry.transcript if self._retry else Transcript()
+        self._hello = with_binders(self._hello, self._psks, before, self._layer.now)
+        # A HelloRetryRequest has settled the version, a HelloVerifyRequest has not.
+        version = ProtocolVersion.DTLS_1_0 if self._retry is None else ProtocolVersion.DTLS_1_2
+        self._send(self._hello, record_version=version)
         self._end_flight()
 
     # What the server may say
 
     def _on_hello_verify_request(self, message: ReassembledMessage) -> None:
         request = HelloVerifyRequest.parse(message.body)
-        if ProtocolVersion.DTLS_1_2 not in self._versions or self._retry is not None:
+        if ProtocolVersion.DTLS_1_2 not in self._versions:
+            raise NegotiationFailed(
+                "the server speaks DTLS 1.2 at the most", AlertDescription.PROTOCOL_VERSION
+            )
+        if self._retry is not None:
             raise PeerMisbehaved("DTLS 1.3 has no HelloVerifyRequest", AlertDescription.UNEXPECTED_MESSAGE)
         if request.server_version not in (ProtocolVersion.DTLS_1_0, ProtocolVersion.DTLS_1_2):
             raise PeerMisbehaved(
@@ -145,6 +130,11 @@ class ClientHelloPhase(Handshake):
             )
         if version == ProtocolVersion.DTLS_1_2:
             self._continue_with_12(hello, message)
+        elif self._hello_verify_requests:
+            raise PeerMisbehaved(
+                "the server asked for a cookie as DTLS 1.2 does, and chose 1.3",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
         elif hello.random == HELLO_RETRY_REQUEST_RANDOM:
             self._retry_hello(hello, message)
         else:
@@ -167,6 +157,7 @@ class ClientHelloPhase(Handshake):
             self._next_message_seq,
             self._hello,
             self._sent_hello.serialize(),
+            self._offered_session,
         )
         self._layer.continue_with(handshake)
         handshake.receive(message)
@@ -178,6 +169,7 @@ class ClientHelloPhase(Handshake):
             self._next_message_seq,
             self._hello,
             self._key_shares,
+            self._psks,
             self._transcript_so_far(),
             self._retry.cipher_suite if self._retry else None,
         )
@@ -230,6 +222,8 @@ class ClientHelloPhase(Handshake):
                 {group: self._key_shares[group].public}
             )
         self._hello = self._hello.with_extensions(block)
+        # The suite is chosen: keys with another hash cannot be used any more (RFC 8446 §4.1.4).
+        self._psks = tuple(psk for psk in self._psks if psk.offered.hash_name == parameters.hash_name)
         self._send_hello()
 
     def _read_retry_extensions(self, request: ServerHello) -> tuple[NamedGroup | None, bytes | None]:

@@ -5,20 +5,33 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mediapeer.dtls.credentials import PeerVerifier, X509Credentials
+from mediapeer.dtls.credentials import (
+    Credentials,
+    PeerVerifier,
+    RawPublicKeyCredentials,
+    RawPublicKeyPolicy,
+    SigningCredentials,
+    X509Credentials,
+)
 from mediapeer.dtls.errors import ConfigurationError
+from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
+from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
     HYBRID_GROUPS,
+    AuthenticationMethod,
+    CertificateType,
     CipherSuite,
     NamedGroup,
     ProtocolVersion,
     SignatureScheme,
     SrtpProtectionProfile,
 )
+from mediapeer.dtls.tickets import SessionCache, TicketProtector
 
 MINIMUM_MTU = 256
 MAXIMUM_MTU = 65_507
+MAXIMUM_SESSION_LIFETIME = 7 * 24 * 3600.0
 
 
 class Role(enum.Enum):
@@ -46,6 +59,10 @@ DEFAULT_CIPHER_SUITES = (
     CipherSuite.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    # Offered and chosen only by who has a pre-shared key. Those without forward secrecy have to be asked for.
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256,
+    CipherSuite.TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256,
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_256_GCM_SHA384,
 )
 DEFAULT_GROUPS = (
     NamedGroup.X25519MLKEM768,
@@ -77,10 +94,24 @@ class DtlsConfiguration:
     :raises ConfigurationError: at construction, when the parts do not go together.
     """
 
-    verifier: PeerVerifier
-    "Who judges the peer's certificate. There is no default: say ``AcceptAnyPeer()`` to take everybody."
-    credentials: tuple[X509Credentials, ...] = ()
-    "Our certificates with keys. A server needs one; the first that fits what the peer offers is used."
+    verifier: PeerVerifier | None
+    """Who judges the peer's certificate. There is no default: say ``AcceptAnyPeer()`` to take everybody. ``None``
+    goes with pre-shared keys only: then no certificate is asked for, and none is taken."""
+    credentials: tuple[Credentials, ...] = ()
+    """Our certificates, raw public keys and pre-shared keys, in order of preference. A server needs one; the first
+    that fits what the peer offers is used. A client offers all its pre-shared keys."""
+    psk_identity_hint: bytes = b""
+    "What a server of DTLS 1.2 tells its clients about the pre-shared key it expects (RFC 4279 §5.2)."
+    peer_certificate_types: tuple[CertificateType, ...] = (CertificateType.X509,)
+    "What the peer may authenticate with, in order of preference (RFC 7250 §4)."
+    own_certificate_types: tuple[CertificateType, ...] | None = None
+    "What a client says it can authenticate with; ``None``: what its credentials are, in their order."
+    certificate_authorities: tuple[bytes, ...] = ()
+    "Names in DER of the authorities we trust, for the peer to choose a certificate by (RFC 8446 §4.2.4)."
+    request_ocsp_response: bool = False
+    "Whether a client asks for a stapled OCSP response. What comes is carried through, not judged."
+    request_signed_certificate_timestamps: bool = False
+    "Whether a client asks for SCTs (RFC 6962). What comes is carried through, not judged."
     minimum_version: ProtocolVersion = ProtocolVersion.DTLS_1_2
     maximum_version: ProtocolVersion = ProtocolVersion.DTLS_1_3
     cipher_suites: tuple[CipherSuite, ...] = DEFAULT_CIPHER_SUITES
@@ -99,6 +130,30 @@ class DtlsConfiguration:
     "What use_srtp offers, or chooses from (RFC 5764 §4.1); empty: the extension is not used."
     alpn_protocols: tuple[bytes, ...] = ()
     "What ALPN offers, or chooses from (RFC 7301); empty: the extension is not used."
+    alpn_selector: Callable[[tuple[bytes, ...]], bytes | None] | None = None
+    """Chooses for a server in place of :attr:`alpn_protocols`: one of what the client offers, or ``None`` to go on
+    without. May raise :class:`NegotiationFailed`."""
+    accept_unoffered_alpn: bool = False
+    "Whether a client takes an application protocol that it has not offered."
+    resume_sessions: bool = False
+    "Whether a client asks for tickets and hands out sessions, to be given to a later connection."
+    session_tickets: TicketProtector | None = None
+    "What a server seals sessions into tickets with; ``None``: it gives out none, and takes none."
+    tickets_to_send: int = 2
+    "How many tickets a server of DTLS 1.3 sends after the handshake: one for each connection that may follow."
+    session_cache: SessionCache | None = None
+    "Where a server of DTLS 1.2 keeps sessions of clients without tickets; ``None``: nowhere."
+    session_lifetime: float = 7200.0
+    "How many seconds a session may be resumed after the peer was authenticated; 7 days at most (RFC 8446 §4.6.1)."
+    verify_on_resumption: bool = True
+    """Whether the peer's certificate is judged again when a session is resumed. Without that, a session that one
+    verifier has let in may be resumed under another."""
+    record_size_limit: int | None = None
+    "The longest plaintext that a record of the peer may have, 64 to 16,384 bytes (RFC 8449); ``None``: not said."
+    grease: bool = False
+    "Whether unknown code points are sent among the known ones, so that peers stay used to them (RFC 8701)."
+    permute_extensions: bool = False
+    "Whether a client's extensions come in random order, so that servers do not get used to one."
     server_name: str | None = None
     "The host name a client sends in server_name (RFC 6066 §3)."
     mtu: int = 1200
@@ -110,9 +165,15 @@ class DtlsConfiguration:
     "What the doubling timer is capped at, in seconds (RFC 6347 §4.2.4.1)."
     maximum_retransmissions: int = 12
     "How often a flight is sent again before the handshake fails."
+    timer_granularity: float = 0.0
+    "How early a timer may fire, in seconds: for event loops whose clocks are coarse."
+    is_eager: bool = True
+    """Whether to do at once what RFC 9147 lets wait for a timer: to send the rest of a flight when an ACK shows that
+    some of it was lost (§5.8.1), and to acknowledge what follows the handshake (§7.1). It saves time where packets
+    are lost, and costs a few more of them."""
     handshake_timeout: float | None = 30.0
     "Seconds from construction in which the handshake must end, or ``None`` for no such limit."
-    maximum_handshake_message_size: int = 32_768
+    maximum_handshake_message_size: int = 16_384
     "The longest handshake message taken from a peer, in bytes."
     key_log: Callable[[str], None] | None = field(default=None, repr=False)
     "Given each line in NSS key log format, without the newline. It receives secrets: for debugging only."
@@ -133,6 +194,7 @@ class DtlsConfiguration:
             "a group to share is not among the groups",
         )
         self._check(MINIMUM_MTU <= self.mtu <= MAXIMUM_MTU, f"the MTU must be {MINIMUM_MTU} to {MAXIMUM_MTU}")
+        self._check(self.timer_granularity >= 0, "a timer cannot be late on purpose")
         self._check(self.initial_retransmission_timeout > 0, "the retransmission time-out must be positive")
         self._check(
             self.maximum_retransmission_timeout >= self.initial_retransmission_timeout,
@@ -147,23 +209,73 @@ class DtlsConfiguration:
             "an ALPN protocol has 1 to 255 bytes",
         )
         self._check(
+            self.verifier is not None or bool(self.pre_shared_keys),
+            "there is neither a verifier nor a pre-shared key",
+        )
+        self._check(bool(self.peer_certificate_types), "the peer has nothing left to authenticate with")
+        self._check(
+            self.verifier is None
+            or CertificateType.RAW_PUBLIC_KEY not in self.peer_certificate_types
+            or isinstance(self.verifier, RawPublicKeyPolicy),
+            "the verifier cannot judge raw public keys",
+        )
+        self._check(0 <= self.tickets_to_send <= 8, "a server sends 0 to 8 tickets")
+        self._check(0 < self.session_lifetime <= MAXIMUM_SESSION_LIFETIME, "a session lives 7 days at most")
+        self._check(
+            self.record_size_limit is None or 64 <= self.record_size_limit <= MAXIMUM_PLAINTEXT_LENGTH,
+            f"the record size limit is 64 to {MAXIMUM_PLAINTEXT_LENGTH}",
+        )
+        self._check(
             self.server_name is None or (self.server_name.isascii() and 0 < len(self.server_name) < 256),
             "the server name must be a host name in ASCII",
         )
 
     @property
+    def signing_credentials(self) -> tuple[SigningCredentials, ...]:
+        """Certificates and raw public keys among the credentials."""
+        return tuple(c for c in self.credentials if isinstance(c, X509Credentials | RawPublicKeyCredentials))
+
+    @property
+    def pre_shared_keys(self) -> tuple[PreSharedKey | ImportedPreSharedKey, ...]:
+        """Pre-shared keys among the credentials."""
+        return tuple(c for c in self.credentials if isinstance(c, PreSharedKey | ImportedPreSharedKey))
+
+    @property
     def versions(self) -> tuple[ProtocolVersion, ...]:
         """The versions that are spoken, the newest first.
 
-        Those between minimum and maximum for which there is a cipher suite and a group.
+        Those between minimum and maximum for which there is a cipher suite, a group where one is needed, and a way to
+        authenticate: without a verifier that is a pre-shared key for the version.
         """
         return tuple(
             version
             for version in (ProtocolVersion.DTLS_1_3, ProtocolVersion.DTLS_1_2)
             # Versions of DTLS count downwards on the wire.
             if self.maximum_version <= version <= self.minimum_version
-            and any(CIPHER_SUITE_PARAMETERS[suite].version is version for suite in self.cipher_suites)
-            and (version is ProtocolVersion.DTLS_1_3 or not HYBRID_GROUPS.issuperset(self.groups))
+            and any(map(self.runs, self.suites_of(version)))
+            and (self.verifier is not None or self._has_psk_for(version))
+        )
+
+    def suites_of(self, version: ProtocolVersion) -> tuple[CipherSuite, ...]:
+        """The cipher suites of one version, in our order."""
+        return tuple(s for s in self.cipher_suites if CIPHER_SUITE_PARAMETERS[s].version is version)
+
+    def runs(self, suite: CipherSuite) -> bool:
+        """Whether there is what a suite needs: a key for one with PSK, a verifier for others, and a group."""
+        parameters = CIPHER_SUITE_PARAMETERS[suite]
+        if parameters.version is ProtocolVersion.DTLS_1_3:
+            return True
+        if parameters.authentication is AuthenticationMethod.PSK:
+            if not self._has_psk_for(ProtocolVersion.DTLS_1_2):
+                return False
+        elif self.verifier is None:
+            return False
+        return not parameters.is_ephemeral or not HYBRID_GROUPS.issuperset(self.groups)
+
+    def _has_psk_for(self, version: ProtocolVersion) -> bool:
+        return any(
+            version in key.versions if isinstance(key, PreSharedKey) else version is ProtocolVersion.DTLS_1_3
+            for key in self.pre_shared_keys
         )
 
     @property

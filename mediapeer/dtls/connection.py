@@ -16,22 +16,24 @@ Noise from the network is dropped inside and counted. What ends the association 
 
 from mediapeer.dtls.association import APPLICATION_DATA, Association, AssociationState
 from mediapeer.dtls.client_hello import ClientHelloPhase
-from mediapeer.dtls.configuration import DtlsConfiguration, Role
+from mediapeer.dtls.configuration import MAXIMUM_MTU, MINIMUM_MTU, DtlsConfiguration, Role
+from mediapeer.dtls.credentials import Credentials
 from mediapeer.dtls.errors import ConfigurationError, DtlsError, HandshakeTimeout, NotConnected
 from mediapeer.dtls.events import Event
-from mediapeer.dtls.flights import mtu_after_timeouts
+from mediapeer.dtls.handshake import PeerIdentity
 from mediapeer.dtls.handshake13_server import RetryState
-from mediapeer.dtls.messages13 import KeyUpdate
-from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH, split_datagram
+from mediapeer.dtls.record import split_datagram
 from mediapeer.dtls.registry import (
     AlertDescription,
     AlertLevel,
+    CertificateType,
     CipherSuite,
     NamedGroup,
     ProtocolVersion,
     SrtpProtectionProfile,
 )
 from mediapeer.dtls.server_hello import ServerHelloPhase
+from mediapeer.dtls.session import Session
 
 _RESERVED_LABELS = (b"client finished", b"server finished", b"master secret", b"key expansion")
 
@@ -44,7 +46,8 @@ class DtlsConnection(Association):
     :param configuration: what was decided beforehand.
     :param role: which side this end plays.
     :param now: the time, in seconds, of any clock that does not go backwards; all later times are of this clock.
-    :raises ConfigurationError: when a server has no credentials.
+    :param session: what a client wants to resume; if the server does not, the handshake is a full one.
+    :raises ConfigurationError: when a server has no credentials, or is given a session.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class DtlsConnection(Association):
         configuration: DtlsConfiguration,
         role: Role,
         now: float,
+        session: Session | None = None,
         *,
         _first_message_seq: int = 0,
         _first_sequence_number: int = 0,
@@ -61,11 +65,13 @@ class DtlsConnection(Association):
         # those of the requests for cookies that nobody remembers (RFC 6347 §4.2.1, §4.2.2).
         if role is Role.SERVER and not configuration.credentials:
             raise ConfigurationError("a server needs credentials")
+        if role is Role.SERVER and session is not None:
+            raise ConfigurationError("a server finds sessions by its tickets or its cache")
         super().__init__(configuration, role, now, _first_message_seq, _first_sequence_number)
         timeout = configuration.handshake_timeout
         self._handshake_deadline = None if timeout is None else now + timeout
         if role is Role.CLIENT:
-            self._handshake = client = ClientHelloPhase(configuration, self)
+            self._handshake = client = ClientHelloPhase(configuration, self, session)
             client.start()
         else:
             self._handshake = ServerHelloPhase(configuration, self, _first_message_seq, _retry)
@@ -100,12 +106,60 @@ class DtlsConnection(Association):
     @property
     def server_name(self) -> str | None:
         """The host name that the client asked for, or ``None`` when there is none (yet)."""
-        return self._result.server_name if self._result else None
+        return self._result.peer.server_name if self._result else None
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier session was resumed; false before the handshake's end."""
+        return self._result is not None and self._result.is_resumed
+
+    @property
+    def hello_retry_requested(self) -> bool:
+        """Whether a HelloRetryRequest cost a round trip more; false before the handshake's end."""
+        return self._result is not None and self._result.hello_retry_requested
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """Which of our credentials was used, or ``None`` when none was (yet)."""
+        return self._result.credentials if self._result else None
+
+    @property
+    def session(self) -> Session | None:
+        """What was established, of DTLS 1.2 when it can be resumed; a client of 1.3 gets tickets later, by events."""
+        return self._result.session if self._result else None
 
     @property
     def peer_certificate_chain(self) -> tuple[bytes, ...]:
         """The peer's certificates in DER, the end entity's first; empty when it sent none (yet)."""
-        return self._result.peer_chain if self._result else ()
+        peer = self._peer_identity
+        return peer.chain if peer.certificate_type is CertificateType.X509 else ()
+
+    @property
+    def peer_raw_public_key(self) -> bytes | None:
+        """The peer's ``SubjectPublicKeyInfo`` in DER, or ``None`` when it sent none (yet) (RFC 7250)."""
+        peer = self._peer_identity
+        return (
+            peer.chain[0] if peer.chain and peer.certificate_type is CertificateType.RAW_PUBLIC_KEY else None
+        )
+
+    @property
+    def pre_shared_key_identity(self) -> bytes:
+        """The identity of the pre-shared key that both know; empty when certificates are used."""
+        return self._peer_identity.pre_shared_key_identity
+
+    @property
+    def peer_ocsp_response(self) -> bytes:
+        """The OCSP response that the server stapled, in DER and not judged; empty when it sent none (yet)."""
+        return self._peer_identity.ocsp_response
+
+    @property
+    def peer_signed_certificate_timestamps(self) -> bytes:
+        """The server's ``SignedCertificateTimestampList``, not judged; empty when it sent none (yet) (RFC 6962)."""
+        return self._peer_identity.signed_certificate_timestamps
+
+    @property
+    def _peer_identity(self) -> PeerIdentity:
+        return self._result.peer if self._result else PeerIdentity()
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -122,10 +176,11 @@ class DtlsConnection(Association):
 
     def receive_datagram(self, data: bytes, now: float) -> None:
         """Take a datagram from the peer. Whatever is in it, this does not raise."""
-        self._now = now
+        self.now = now
         if self._is_over:
             self._receive_after_end()
             return
+        self._records.expire(now)
         records, whole = split_datagram(data)
         if not whole:
             self.counters["malformed_datagrams"] += 1
@@ -141,7 +196,7 @@ class DtlsConnection(Association):
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``: send a flight again, tell what has come, or give up."""
-        self._now = now
+        self.now = now
         if self._is_over:
             return
         try:
@@ -152,27 +207,29 @@ class DtlsConnection(Association):
     def _do_what_is_due(self, now: float) -> None:
         self._records.expire(now)
         deadline = self._handshake_deadline if self._handshake is not None else None
-        if deadline is not None and now >= deadline:
+        granularity = self._configuration.timer_granularity
+        if deadline is not None and now >= deadline - granularity:
             timeout = self._configuration.handshake_timeout
             self._fail(HandshakeTimeout(f"the handshake did not end in {timeout:g} s"))
             return
-        if self._timer.deadline is not None and now >= self._timer.deadline:
-            if not self._timer.fire(now):
-                self._fail(HandshakeTimeout(f"the peer did not answer {self._timer.timeouts} times"))
-                return
-            self._mtu = mtu_after_timeouts(self._mtu, self._timer.timeouts)
-            self._retransmit()
+        timer = self._transmission.timer
+        is_due = timer.deadline is not None and now >= timer.deadline - granularity
+        if is_due and not self._transmission.fire(now):
+            self._fail(HandshakeTimeout(f"the peer did not answer {timer.timeouts} times"))
+            return
         self._send_due_ack()
 
     def next_timeout(self) -> float | None:
-        """When to call :meth:`handle_timeout`, or ``None`` for never. Any other call may change it."""
+        """When to call :meth:`handle_timeout`, or ``None`` for never. Any other call may change it.
+
+        Keys that have had their time are let go of by the next call of any kind; nobody has to be woken for that.
+        """
         if self._is_over:
             return None
         deadlines = [
-            self._timer.deadline,
+            self._transmission.timer.deadline,
             self._handshake_deadline if self._handshake is not None else None,
             self._acks.deadline if self._may_send_acks else None,
-            self._records.next_expiry,
         ]
         return min((d for d in deadlines if d is not None), default=None)
 
@@ -188,20 +245,20 @@ class DtlsConnection(Association):
     def send_application_data(self, data: bytes) -> None:
         """Send ``data`` in one record, in a datagram of its own (the path's MTU is the caller's concern).
 
-        :param data: at most 16,384 bytes.
+        :param data: at most 16,384 bytes, or less if the peer said so (RFC 8449).
         :raises NotConnected: before the handshake's end, or after the association's.
         :raises ValueError: when it is too long.
         :raises SequenceNumbersExhausted: after 2^48 records; the association is over then.
         """
         if self._result is None or self._is_over:
             raise NotConnected(f"data cannot be sent: the association is {self._state.value}")
-        if len(data) > MAXIMUM_PLAINTEXT_LENGTH:
-            raise ValueError(f"a record carries at most {MAXIMUM_PLAINTEXT_LENGTH} bytes, not {len(data)}")
         writer = self._records.writer
+        if len(data) > writer.maximum_plaintext:
+            raise ValueError(f"a record carries at most {writer.maximum_plaintext} bytes, not {len(data)}")
         try:
             self._datagrams.append(writer.seal(APPLICATION_DATA, data))
-            if self._is_13 and writer.next_sequence_number >= writer.limit:
-                self._update_keys_before_the_limit()
+            if writer.next_sequence_number >= writer.limit and self._post_handshake is not None:
+                self._post_handshake.update_keys_before_the_limit()
         except DtlsError as error:
             self._fail(error)
             raise
@@ -213,13 +270,37 @@ class DtlsConnection(Association):
         :raises NotConnected: when there is no association of DTLS 1.3; DTLS 1.2 has no such thing.
         :raises SequenceNumbersExhausted: when no number is left for the message; the association is over then.
         """
-        if self._state is not AssociationState.CONNECTED or not self._is_13:
+        if self._state is not AssociationState.CONNECTED or self._post_handshake is None:
             raise NotConnected("keys are updated in an established association of DTLS 1.3 only")
         try:
-            self._update_keys(KeyUpdate(request_peer))
+            self._post_handshake.update_keys(request_peer=request_peer)
         except DtlsError as error:
             self._fail(error)
             raise
+
+    def set_mtu(self, mtu: int) -> None:
+        """Cut what a handshake sends to ``mtu`` bytes of UDP payload from now on.
+
+        :raises ConfigurationError: when that is not 256 to 65,507.
+        """
+        if not MINIMUM_MTU <= mtu <= MAXIMUM_MTU:
+            raise ConfigurationError(f"the MTU must be {MINIMUM_MTU} to {MAXIMUM_MTU}")
+        self._transmission.mtu = mtu
+
+    def set_initial_retransmission_timeout(self, timeout: float) -> None:
+        """Wait ``timeout`` seconds before a flight is first sent again; a timer that is running is rescaled.
+
+        :raises ConfigurationError: when that is not positive.
+        """
+        if timeout <= 0:
+            raise ConfigurationError("the retransmission time-out must be positive")
+        self._transmission.timer.set_initial(timeout)
+        self._acks.delay = timeout / 4
+
+    def abort(self, alert: AlertDescription) -> None:
+        """End the association by a fatal alert of the program's choice; no event follows. May be called again."""
+        if not self._is_over:
+            self._end(AssociationState.CLOSED, AlertLevel.FATAL, alert)
 
     def close(self) -> None:
         """End the association in good order, by close_notify (RFC 5246 §7.2.1). May be called again."""

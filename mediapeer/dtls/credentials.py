@@ -6,7 +6,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from mediapeer.dtls.errors import CertificateRejected, ConfigurationError, PeerMisbehaved
-from mediapeer.dtls.registry import AlertDescription, AuthenticationMethod, SignatureScheme
+from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
+from mediapeer.dtls.registry import AlertDescription, AuthenticationMethod, CertificateType, SignatureScheme
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -141,6 +142,16 @@ class X509Credentials:
     chain: tuple[bytes, ...]
     "The certificates in DER, the end entity's first (RFC 5246 §7.4.2)."
     private_key: PrivateKey
+    signature_schemes: tuple[SignatureScheme, ...] | None = None
+    "By which schemes the key signs, in order of preference; ``None``: by those of the configuration."
+    must_match_issuer: bool = False
+    "Whether to use it only where the peer names an issuer of the chain among its certificate authorities."
+    ocsp_response: bytes = b""
+    "A fresh OCSP response in DER, for clients that ask for one (RFC 6066 §8, RFC 8446 §4.4.2.1)."
+    signed_certificate_timestamps: bytes = b""
+    "A ``SignedCertificateTimestampList`` as it stands on the wire, for clients that ask for one (RFC 6962 §3.3)."
+
+    certificate_type: ClassVar = CertificateType.X509
 
     def __repr__(self) -> str:
         return f"X509Credentials({self.fingerprint()})"
@@ -199,6 +210,46 @@ class X509Credentials:
         return cls(tuple(c.public_bytes(serialization.Encoding.DER) for c in chain), private_key)
 
 
+@dataclass(frozen=True, slots=True)
+class RawPublicKeyCredentials:
+    """A key pair without a certificate (RFC 7250). The private key is not shown by ``repr``."""
+
+    private_key: PrivateKey
+    signature_schemes: tuple[SignatureScheme, ...] | None = None
+    "By which schemes the key signs, in order of preference; ``None``: by those of the configuration."
+
+    certificate_type: ClassVar = CertificateType.RAW_PUBLIC_KEY
+    must_match_issuer: ClassVar = False
+    ocsp_response: ClassVar = b""
+    signed_certificate_timestamps: ClassVar = b""
+
+    def __repr__(self) -> str:
+        return f"RawPublicKeyCredentials({hashlib.sha256(self.public_key_info).hexdigest()})"
+
+    @property
+    def public_key_info(self) -> bytes:
+        """The ``SubjectPublicKeyInfo`` in DER: what the peer is to expect."""
+        return self.private_key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """What stands in the Certificate message: the public key alone."""
+        return (self.public_key_info,)
+
+    @classmethod
+    def generate(cls, kind: str = "ecdsa-p256") -> "RawPublicKeyCredentials":
+        """Make a fresh key; for the kinds and the error see :meth:`X509Credentials.generate`."""
+        return cls(_generate_key(kind))
+
+
+SigningCredentials = X509Credentials | RawPublicKeyCredentials
+"What a CertificateVerify or ServerKeyExchange can be signed with."
+Credentials = X509Credentials | RawPublicKeyCredentials | PreSharedKey | ImportedPreSharedKey
+"All ways to say who we are."
+
+
 def _generate_key(kind: str) -> PrivateKey:
     if kind in _EC_CURVES:
         return ec.generate_private_key(_EC_CURVES[kind])
@@ -218,9 +269,25 @@ def public_key_of(certificate: bytes, *, allow_secp224r1: bool) -> PublicKey:
         ``unsupported_certificate`` when the key is of a kind or size that is not taken.
     """
     try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
+        key: object = x509.load_der_x509_certificate(certificate).public_key()
     except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise CertificateRejected(f"the peer's certificate does not parse: {error}") from error
+    return _checked(key, allow_secp224r1=allow_secp224r1)
+
+
+def load_raw_public_key(public_key_info: bytes, *, allow_secp224r1: bool) -> PublicKey:
+    """The peer's raw public key; parameters and errors as for :func:`public_key_of`.
+
+    :param public_key_info: ``SubjectPublicKeyInfo`` in DER (RFC 7250 §3).
+    """
+    try:
+        key: object = serialization.load_der_public_key(public_key_info)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateRejected(f"the peer's public key does not parse: {error}") from error
+    return _checked(key, allow_secp224r1=allow_secp224r1)
+
+
+def _checked(key: object, *, allow_secp224r1: bool) -> PublicKey:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= MINIMUM_RSA_KEY_SIZE:
@@ -230,7 +297,7 @@ def public_key_of(certificate: bytes, *, allow_secp224r1: bool) -> PublicKey:
         if curve in ("secp256r1", "secp384r1", "secp521r1") or (curve == "secp224r1" and allow_secp224r1):
             return key
     raise CertificateRejected(
-        "the peer's certificate has a key that is not taken", AlertDescription.UNSUPPORTED_CERTIFICATE
+        "the peer's key is of a kind or size that is not taken", AlertDescription.UNSUPPORTED_CERTIFICATE
     )
 
 
@@ -245,11 +312,42 @@ class PeerVerifier(Protocol):
         """
 
 
+@runtime_checkable
+class RawPublicKeyPolicy(Protocol):
+    """What a verifier has besides, if the configuration takes raw public keys of the peer."""
+
+    def verify_raw_public_key(self, public_key_info: bytes) -> None:
+        """Judge the peer's ``SubjectPublicKeyInfo`` (DER); errors as in :meth:`PeerVerifier.verify_peer`."""
+
+
 class AcceptAnyPeer:
     """Takes every peer. For tests, and for programs that authenticate in another way after the handshake."""
 
+    def verify_raw_public_key(self, public_key_info: bytes) -> None:
+        """Accept any key."""
+
     def verify_peer(self, chain: Sequence[bytes]) -> None:
         """Accept ``chain`` whatever it is."""
+
+
+class RawPublicKeyVerifier:
+    """Takes the peers whose public keys are known (RFC 7250 §6), and no certificate.
+
+    :param keys: the ``SubjectPublicKeyInfo`` of each in DER.
+    """
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        self._keys = tuple(keys)
+
+    def verify_peer(self, chain: Sequence[bytes]) -> None:
+        """Refuse, whatever it is."""
+        raise CertificateRejected("a raw public key was expected", AlertDescription.UNSUPPORTED_CERTIFICATE)
+
+    def verify_raw_public_key(self, public_key_info: bytes) -> None:
+        """Compare with each known key, in constant time."""
+        matches = [hmac.compare_digest(public_key_info, key) for key in self._keys]
+        if not any(matches):
+            raise CertificateRejected("the peer's public key is not one of those expected")
 
 
 class FingerprintVerifier:

@@ -11,6 +11,7 @@ from mediapeer.dtls.key_schedule13 import TrafficKeys, traffic_keys
 from mediapeer.dtls.protection import RecordProtection
 from mediapeer.dtls.protection13 import AEAD_LIMITS, SAMPLE_LENGTH, TAG_LENGTHS, aead, record_number_mask
 from mediapeer.dtls.record import (
+    MAXIMUM_PLAINTEXT_LENGTH,
     MAXIMUM_SEQUENCE_NUMBER,
     RECORD_HEADER_LENGTH,
     RECORD_VERSION,
@@ -193,6 +194,8 @@ class WriteEpoch(ABC):
         self.number = number
         self.next_sequence_number = first_sequence_number
         "The number of the next record."
+        self.maximum_plaintext = MAXIMUM_PLAINTEXT_LENGTH
+        "How many bytes the peer takes in one record (RFC 8449 §4)."
 
     def seal(self, content_type: int, plaintext: bytes, version: int = RECORD_VERSION) -> bytes:
         """A record with the next sequence number.

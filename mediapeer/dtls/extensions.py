@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from mediapeer.dtls.codec import Reader, uint16_list, vector
 from mediapeer.dtls.errors import DecodeError
-from mediapeer.dtls.registry import AlertDescription, ECPointFormat, ExtensionType, SrtpProtectionProfile
+from mediapeer.dtls.registry import (
+    AlertDescription,
+    CertificateType,
+    ECPointFormat,
+    ExtensionType,
+    SrtpProtectionProfile,
+)
 
 ExtensionBlock = Mapping[int, bytes]
 
@@ -278,3 +284,188 @@ def parse_server_share(body: bytes) -> tuple[int, bytes]:
 def serialize_server_share(group: int, share: bytes) -> bytes:
     """The reverse of :func:`parse_server_share`."""
     return group.to_bytes(2, "big") + vector(share, 2)
+
+
+# pre_shared_key (RFC 8446 §4.2.11)
+
+
+@dataclass(frozen=True, slots=True)
+class PskIdentity:
+    """``PskIdentity``."""
+
+    identity: bytes
+    obfuscated_ticket_age: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedPsks:
+    """``OfferedPsks``: the body of a client's pre_shared_key."""
+
+    identities: tuple[PskIdentity, ...]
+    binders: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, body: bytes) -> "OfferedPsks":
+        """Read the body of the extension; it must have as many binders as identities."""
+        reader = Reader(body)
+        names, macs = Reader(reader.vector(2, minimum=7)), Reader(reader.vector(2, minimum=2))
+        reader.end()
+        identities, binders = [], []
+        while names.remaining:
+            identity = names.vector(2, minimum=1)
+            identities.append(PskIdentity(identity, int.from_bytes(names.take(4), "big")))
+        while macs.remaining:
+            binders.append(macs.vector(1))
+        if len(identities) != len(binders):
+            raise DecodeError(
+                f"there are {len(identities)} PSK identities and {len(binders)} binders",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
+        return cls(tuple(identities), tuple(binders))
+
+    def serialize(self) -> bytes:
+        """Write the body of the extension."""
+        names = b"".join(
+            vector(i.identity, 2) + i.obfuscated_ticket_age.to_bytes(4, "big") for i in self.identities
+        )
+        return vector(names, 2) + vector(b"".join(vector(binder, 1) for binder in self.binders), 2)
+
+    @property
+    def binders_length(self) -> int:
+        """How many bytes at the end of the ClientHello the binders do not cover."""
+        return 2 + sum(1 + len(binder) for binder in self.binders)
+
+
+# psk_key_exchange_modes (RFC 8446 §4.2.9)
+
+
+def parse_psk_key_exchange_modes(body: bytes) -> bytes:
+    """The modes, one in each byte."""
+    reader = Reader(body)
+    modes = reader.vector(1, minimum=1)
+    reader.end()
+    return modes
+
+
+def serialize_psk_key_exchange_modes(modes: bytes) -> bytes:
+    """The reverse of :func:`parse_psk_key_exchange_modes`."""
+    return vector(modes, 1)
+
+
+# client_certificate_type, server_certificate_type (RFC 7250 §3)
+
+
+def parse_certificate_types(body: bytes) -> tuple[int, ...]:
+    """The types in a client's extension, in its order; none of them twice.
+
+    :raises DecodeError: with ``illegal_parameter`` when one is.
+    """
+    reader = Reader(body)
+    types = tuple(reader.vector(1, minimum=1))
+    reader.end()
+    if len(set(types)) != len(types):
+        raise DecodeError("a certificate type is offered twice", AlertDescription.ILLEGAL_PARAMETER)
+    return types
+
+
+def serialize_certificate_types(types: Sequence[CertificateType]) -> bytes:
+    """The reverse of :func:`parse_certificate_types`."""
+    return vector(bytes(types), 1)
+
+
+def read_chosen_certificate_type(body: bytes, offered: Sequence[CertificateType]) -> CertificateType:
+    """The type that a server answers, which must be one that was offered (RFC 7250 §4.2)."""
+    reader = Reader(body)
+    value = reader.uint8()
+    reader.end()
+    for certificate_type in offered:
+        if certificate_type == value:
+            return certificate_type
+    raise DecodeError(
+        f"the server chose certificate type {value}, which was not offered",
+        AlertDescription.ILLEGAL_PARAMETER,
+    )
+
+
+# certificate_authorities (RFC 8446 §4.2.4)
+
+
+def parse_certificate_authorities(body: bytes) -> tuple[bytes, ...]:
+    """The names of the authorities in DER; there is one at least."""
+    reader = Reader(body)
+    inner = Reader(reader.vector(2, minimum=3))
+    reader.end()
+    names = []
+    while inner.remaining:
+        names.append(inner.vector(2, minimum=1))
+    return tuple(names)
+
+
+def serialize_certificate_authorities(names: Sequence[bytes]) -> bytes:
+    """The reverse of :func:`parse_certificate_authorities`."""
+    return vector(b"".join(vector(name, 2) for name in names), 2)
+
+
+# status_request (RFC 6066 §8, RFC 8446 §4.4.2.1)
+
+_OCSP = 1
+STATUS_REQUEST_BODY = bytes([_OCSP]) + vector(b"", 2) + vector(b"", 2)
+"What a client sends that wants an OCSP response and does not mind from whom."
+
+
+def asks_for_ocsp(body: bytes) -> bool:
+    """Whether a client's status_request asks for an OCSP response; other kinds are passed over."""
+    reader = Reader(body)
+    if reader.uint8() != _OCSP:
+        return False
+    reader.vector(2)
+    reader.vector(2)
+    reader.end()
+    return True
+
+
+def parse_certificate_status(body: bytes) -> bytes:
+    """The OCSP response in a ``CertificateStatus``, which is not empty."""
+    reader = Reader(body)
+    if reader.uint8() != _OCSP:
+        raise DecodeError("the certificate status is none of OCSP", AlertDescription.ILLEGAL_PARAMETER)
+    response = reader.vector(3, minimum=1)
+    reader.end()
+    return response
+
+
+def serialize_certificate_status(response: bytes) -> bytes:
+    """The reverse of :func:`parse_certificate_status`."""
+    return bytes([_OCSP]) + vector(response, 3)
+
+
+# signed_certificate_timestamp (RFC 6962 §3.3.1)
+
+
+def check_signed_certificate_timestamps(body: bytes) -> bytes:
+    """Make sure that a ``SignedCertificateTimestampList`` has one at least, and none that is empty; returns it."""
+    reader = Reader(body)
+    inner = Reader(reader.vector(2, minimum=1))
+    reader.end()
+    while inner.remaining:
+        inner.vector(2, minimum=1)
+    return body
+
+
+# record_size_limit (RFC 8449 §4)
+
+MINIMUM_RECORD_SIZE_LIMIT = 64
+
+
+def parse_record_size_limit(body: bytes) -> int:
+    """The limit, which is sensible.
+
+    :raises DecodeError: with ``illegal_parameter`` below 64.
+    """
+    limit = parse_uint16(body)
+    if limit < MINIMUM_RECORD_SIZE_LIMIT:
+        raise DecodeError(
+            f"record_size_limit is {limit}, below {MINIMUM_RECORD_SIZE_LIMIT}",
+            AlertDescription.ILLEGAL_PARAMETER,
+        )
+    return limit

@@ -32,6 +32,9 @@ class OutgoingHandshakeMessage:
     handshake_type: HandshakeType
     message_seq: int
     body: bytes
+    record_version: int = ProtocolVersion.DTLS_1_2
+    """What unprotected records say that carry it. For a first ClientHello that is DTLS 1.0, for the version is not
+    negotiated yet (RFC 6347 §4.2.1, RFC 9147 §5.3)."""
 
     def serialize(self) -> bytes:
         """The message as it goes into the transcript (RFC 6347 §4.2.6)."""
@@ -48,37 +51,6 @@ class OutgoingChangeCipherSpec:
 OutgoingMessage = OutgoingHandshakeMessage | OutgoingChangeCipherSpec
 
 
-class DatagramPacker:
-    """Packs records into as few datagrams as the MTU allows."""
-
-    def __init__(self, mtu: int) -> None:
-        self._mtu = mtu
-        self._current = bytearray()
-        self._datagrams: list[bytes] = []
-
-    @property
-    def room(self) -> int:
-        """How many bytes the current datagram still takes."""
-        return self._mtu - len(self._current)
-
-    def add(self, record: bytes) -> None:
-        """Append a record that fits, alone at least."""
-        if len(record) > self.room:
-            self.next_datagram()
-        self._current += record
-
-    def next_datagram(self) -> None:
-        """Begin a new datagram, if the current one has anything in it."""
-        if self._current:
-            self._datagrams.append(bytes(self._current))
-            self._current.clear()
-
-    def finish(self) -> list[bytes]:
-        """All datagrams."""
-        self.next_datagram()
-        return self._datagrams
-
-
 @dataclass(frozen=True, slots=True)
 class _SentFragment:
     """Which part of which message of the flight a record carried."""
@@ -86,6 +58,92 @@ class _SentFragment:
     index: int
     start: int
     end: int
+
+
+class _Packer:
+    """Packs messages into records, and records into as few datagrams as the MTU allows.
+
+    Protected records are filled with as many fragments as fit, of one message or several: each record costs its
+    header and its tag. Unprotected ones carry one fragment each, which every peer understands.
+    """
+
+    def __init__(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> None:
+        self._epochs = epochs
+        self._mtu = mtu
+        self.sent: dict[RecordNumber, list[_SentFragment]] = {}
+        "What each record carries."
+        self._datagrams: list[bytes] = []
+        self._datagram = bytearray()
+        # The record that is being filled; nothing of it is in the datagram yet.
+        self._epoch: WriteEpoch | None = None
+        self._record = bytearray()
+        self._fragments: list[_SentFragment] = []
+        self._version = int(ProtocolVersion.DTLS_1_2)
+
+    def finish(self) -> list[bytes]:
+        """All datagrams."""
+        self._next_datagram()
+        return self._datagrams
+
+    def add_change_cipher_spec(self, epoch_number: int) -> None:
+        """Put a ChangeCipherSpec after what is there."""
+        self._end_record()
+        epoch = self._epochs[epoch_number]
+        if epoch.overhead + 1 > self._mtu - len(self._datagram):
+            self._next_datagram()
+        self._datagram += epoch.seal(ContentType.CHANGE_CIPHER_SPEC, b"\x01")
+
+    def add_span(self, message: OutgoingHandshakeMessage, span: _SentFragment) -> None:
+        """Put a part of a message after what is there, in one fragment or several."""
+        epoch = self._epochs[message.epoch]
+        offset = span.start
+        while True:
+            size = self._open_record(epoch, message, span.end - offset)
+            header = handshake_header(
+                message.handshake_type, len(message.body), message.message_seq, offset, size
+            )
+            self._record += header
+            self._record += message.body[offset : offset + size]
+            self._fragments.append(_SentFragment(span.index, offset, offset + size))
+            offset += size
+            if offset >= span.end:
+                return
+
+    def _open_record(self, epoch: WriteEpoch, message: OutgoingHandshakeMessage, wanted: int) -> int:
+        """Have a record open for a fragment of up to ``wanted`` bytes; returns how many there is room for."""
+        is_protected = epoch.number != 0
+        if epoch is not self._epoch or not is_protected:
+            self._end_record()
+        least = min(wanted, 1 if is_protected else SMALLEST_FRAGMENT)
+        room = self._room(epoch)
+        if room < least:
+            self._end_record()
+            if self._room(epoch) < least:
+                self._next_datagram()
+            room = self._room(epoch)
+        self._epoch = epoch
+        self._version = message.record_version
+        return min(room, wanted)
+
+    def _room(self, epoch: WriteEpoch) -> int:
+        """How long a fragment may be that goes into the record that is open, or into a new one."""
+        in_datagram = self._mtu - len(self._datagram) - epoch.overhead
+        return min(in_datagram, epoch.maximum_plaintext) - len(self._record) - HANDSHAKE_HEADER_LENGTH
+
+    def _end_record(self) -> None:
+        if self._epoch is not None and self._record:
+            number = RecordNumber(self._epoch.number, self._epoch.next_sequence_number)
+            self.sent[number] = self._fragments
+            self._datagram += self._epoch.seal(ContentType.HANDSHAKE, bytes(self._record), self._version)
+            self._record.clear()
+            self._fragments = []
+        self._epoch = None
+
+    def _next_datagram(self) -> None:
+        self._end_record()
+        if self._datagram:
+            self._datagrams.append(bytes(self._datagram))
+            self._datagram.clear()
 
 
 class Flight:
@@ -96,7 +154,7 @@ class Flight:
         # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
         self._pending: list[list[tuple[int, int]]] = []
         # What each record carried, for the latest transmissions.
-        self._sent: deque[dict[RecordNumber, _SentFragment]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
+        self._sent: deque[dict[RecordNumber, list[_SentFragment]]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
         self.disregard_acknowledgements()
 
     @property
@@ -106,47 +164,20 @@ class Flight:
 
     def disregard_acknowledgements(self) -> None:
         """Have all of it to send again."""
-        self._pending = [
-            [(0, 0 if isinstance(message, OutgoingChangeCipherSpec) else len(message.body))]
-            for message in self._messages
-        ]
+        self._pending = [[_whole(message)] for message in self._messages]
 
     def pack(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> list[bytes]:
         """Cut and seal what is pending into datagrams of at most ``mtu`` bytes."""
-        packer = DatagramPacker(mtu)
-        self._sent.append({})
+        packer = _Packer(epochs, mtu)
         for index, message in enumerate(self._messages):
-            epoch = epochs[message.epoch]
             for start, end in self._pending[index]:
                 if isinstance(message, OutgoingChangeCipherSpec):
-                    packer.add(epoch.seal(ContentType.CHANGE_CIPHER_SPEC, b"\x01"))
+                    packer.add_change_cipher_spec(message.epoch)
                 else:
-                    self._pack_span(packer, epoch, index, start, end)
-        return packer.finish()
-
-    def _pack_span(self, packer: DatagramPacker, epoch: WriteEpoch, index: int, start: int, end: int) -> None:
-        message = self._messages[index]
-        if isinstance(message, OutgoingChangeCipherSpec):
-            return
-        # The version is not negotiated while a ClientHello is under way (RFC 6347 §4.2.1).
-        is_hello = message.handshake_type is HandshakeType.CLIENT_HELLO
-        version = ProtocolVersion.DTLS_1_0 if is_hello else ProtocolVersion.DTLS_1_2
-        headers = epoch.overhead + HANDSHAKE_HEADER_LENGTH
-        offset = start
-        while True:
-            if packer.room - headers < min(end - offset, SMALLEST_FRAGMENT):
-                packer.next_datagram()
-            size = min(packer.room - headers, end - offset)
-            header = handshake_header(
-                message.handshake_type, len(message.body), message.message_seq, offset, size
-            )
-            number = RecordNumber(epoch.number, epoch.next_sequence_number)
-            self._sent[-1][number] = _SentFragment(index, offset, offset + size)
-            body = message.body[offset : offset + size]
-            packer.add(epoch.seal(ContentType.HANDSHAKE, header + body, version))
-            offset += size
-            if offset >= end:
-                return
+                    packer.add_span(message, _SentFragment(index, start, end))
+        datagrams = packer.finish()
+        self._sent.append(packer.sent)
+        return datagrams
 
     def acknowledge(self, numbers: Iterable[RecordNumber]) -> bool:
         """Note what the peer has; records that are none of this flight's are passed over.
@@ -155,15 +186,25 @@ class Flight:
         """
         progress = False
         for number in numbers:
-            fragment = next((sent.pop(number) for sent in self._sent if number in sent), None)
-            if fragment is None:
-                continue
-            pending = self._pending[fragment.index]
-            rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]
-            if rest != pending:
-                self._pending[fragment.index] = rest
-                progress = True
+            fragments = next((sent.pop(number) for sent in self._sent if number in sent), ())
+            for fragment in fragments:
+                pending = self._pending[fragment.index]
+                rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]
+                if rest != pending:
+                    self._pending[fragment.index] = rest
+                    progress = True
         return progress
+
+    def disregard_acknowledgements_of(self, epoch: int) -> None:
+        """Have all to send again that goes in ``epoch``: the peer asks for it, whatever an ACK has said."""
+        for index, message in enumerate(self._messages):
+            if message.epoch == epoch:
+                self._pending[index] = [_whole(message)]
+
+
+def _whole(message: OutgoingMessage) -> tuple[int, int]:
+    """The span of a whole message."""
+    return 0, 0 if isinstance(message, OutgoingChangeCipherSpec) else len(message.body)
 
 
 def _without(span: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
@@ -181,7 +222,8 @@ class RetransmissionTimer:
     """
 
     def __init__(self, initial: float, maximum: float, maximum_retransmissions: int) -> None:
-        self._initial = initial
+        self.initial = initial
+        "How long it waits the first time, in seconds."
         self._maximum = maximum
         self._maximum_retransmissions = maximum_retransmissions
         self._timeout = initial
@@ -192,9 +234,17 @@ class RetransmissionTimer:
 
     def start(self, now: float) -> None:
         """Arm it for a new flight."""
-        self._timeout = self._initial
+        self._timeout = self.initial
         self.timeouts = 0
         self.deadline = now + self._timeout
+
+    def set_initial(self, initial: float) -> None:
+        """Wait ``initial`` seconds the first time from now on; a timer that is running is rescaled."""
+        if self.deadline is not None:
+            scale = initial / self.initial
+            self.deadline += self._timeout * (scale - 1)
+            self._timeout *= scale
+        self.initial = initial
 
     def stop(self) -> None:
         """The flight was answered."""

@@ -9,15 +9,29 @@ from typing import Protocol
 
 from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
-from mediapeer.dtls.credentials import PublicKey, public_key_of
+from mediapeer.dtls.credentials import (
+    Credentials,
+    PublicKey,
+    RawPublicKeyPolicy,
+    load_raw_public_key,
+    public_key_of,
+)
 from mediapeer.dtls.epochs import ReadEpoch12, ReadEpoch13, WriteEpoch
-from mediapeer.dtls.errors import DtlsError, NegotiationFailed, PeerMisbehaved
+from mediapeer.dtls.errors import (
+    CertificateRejected,
+    DecodeError,
+    DtlsError,
+    NegotiationFailed,
+    PeerMisbehaved,
+)
 from mediapeer.dtls.flights import OutgoingHandshakeMessage, OutgoingMessage
 from mediapeer.dtls.key_update import ApplicationTraffic
 from mediapeer.dtls.messages import HandshakeMessage
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
+    CIPHER_SUITE_PARAMETERS,
     AlertDescription,
+    CertificateType,
     CipherSuite,
     ExtensionType,
     HandshakeType,
@@ -25,6 +39,7 @@ from mediapeer.dtls.registry import (
     ProtocolVersion,
     SrtpProtectionProfile,
 )
+from mediapeer.dtls.session import Session
 
 
 class State(enum.Enum):
@@ -34,6 +49,8 @@ class State(enum.Enum):
     ENCRYPTED_EXTENSIONS = "EncryptedExtensions"
     CERTIFICATE_OR_REQUEST = "CertificateRequest or Certificate"
     SERVER_CERTIFICATE = "the server's Certificate"
+    CERTIFICATE_STATUS = "CertificateStatus or ServerKeyExchange"
+    NEW_SESSION_TICKET = "NewSessionTicket"
     SERVER_KEY_EXCHANGE = "ServerKeyExchange"
     CERTIFICATE_REQUEST = "CertificateRequest or ServerHelloDone"
     SERVER_HELLO_DONE = "ServerHelloDone"
@@ -52,32 +69,57 @@ class Exporter(Protocol):
         """Keying material of ``length`` bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class PeerIdentity:
+    """What the peer has shown of itself."""
+
+    server_name: str | None = None
+    "The host name that the client asked for."
+    certificate_type: CertificateType = CertificateType.X509
+    chain: tuple[bytes, ...] = ()
+    "Its certificates, or its one raw public key; empty when it sent none."
+    ocsp_response: bytes = b""
+    signed_certificate_timestamps: bytes = b""
+    pre_shared_key_identity: bytes = b""
+    "The identity of the external PSK that both know; empty when certificates were used."
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class HandshakeResult:
     """What a completed handshake leaves behind."""
 
     version: ProtocolVersion
     cipher_suite: CipherSuite
-    group: NamedGroup
+    group: NamedGroup | None
+    "``None`` when a bare PSK of DTLS 1.2 made the keys."
     srtp_profile: SrtpProtectionProfile | None
     alpn_protocol: bytes | None
-    server_name: str | None
-    peer_chain: tuple[bytes, ...]
+    peer: PeerIdentity
     exporter: Exporter | None
     next_message_seq: int
     "The number of our next handshake message, if there is one after the handshake."
     traffic: ApplicationTraffic | None
     "What KeyUpdate needs; only DTLS 1.3 has it."
+    is_resumed: bool = False
+    hello_retry_requested: bool = False
+    credentials: Credentials | None = None
+    "What we have shown of ourselves, or both know."
+    session: Session | None = None
+    "What can be resumed later: at once in DTLS 1.2, in 1.3 with the tickets that are made from it."
+    resumption_secret: bytes = b""
+    "What the PSKs of tickets are derived from; only DTLS 1.3 has it."
 
     def without_secrets(self) -> "HandshakeResult":
         """What may be kept when the association is over."""
-        return replace(self, exporter=None, traffic=None)
+        return replace(self, exporter=None, traffic=None, session=None, resumption_secret=b"")
 
 
 class HandshakeLayer(Protocol):
     """What a handshake needs of the connection that it belongs to."""
 
     counters: Counter[str]
+    now: float
+    "The time of what is being dealt with, in seconds."
 
     def send_flight(self, messages: Sequence[OutgoingMessage], *, answered: bool) -> None:
         """Send a flight. It is sent again on a timer if it is to be ``answered``, on demand if it is the last."""
@@ -93,6 +135,9 @@ class HandshakeLayer(Protocol):
 
     def switch_writer(self, number: int) -> None:
         """Write alerts and data in this epoch from now on."""
+
+    def limit_records(self, size: int) -> None:
+        """Put at most ``size`` bytes into a protected record from now on (RFC 8449 §4)."""
 
     def continue_with(self, handshake: "Handshake") -> None:
         """The version is chosen: hand further messages to ``handshake``."""
@@ -125,9 +170,10 @@ class Handshake(ABC):
         self._group: NamedGroup | None = None
         self._srtp_profile: SrtpProtectionProfile | None = None
         self._alpn_protocol: bytes | None = None
-        self._server_name = configuration.server_name
-        self._peer_chain: tuple[bytes, ...] = ()
+        self._peer = PeerIdentity(server_name=configuration.server_name)
         self._peer_key: PublicKey | None = None
+        self._credentials: Credentials | None = None
+        self._resumed: Session | None = None
         self._state = State.COMPLETE
         self._handlers: Mapping[State, Mapping[HandshakeType, Handler]] = {}
 
@@ -150,9 +196,11 @@ class Handshake(ABC):
             AlertDescription.UNEXPECTED_MESSAGE,
         )
 
-    def _send(self, message: HandshakeMessage, epoch: int = 0) -> None:
+    def _send(
+        self, message: HandshakeMessage, epoch: int = 0, record_version: int = ProtocolVersion.DTLS_1_2
+    ) -> None:
         outgoing = OutgoingHandshakeMessage(
-            epoch, message.handshake_type, self._next_message_seq, message.serialize()
+            epoch, message.handshake_type, self._next_message_seq, message.serialize(), record_version
         )
         self._next_message_seq += 1
         self._note_sent(outgoing)
@@ -168,20 +216,77 @@ class Handshake(ABC):
 
     def _verify_peer(self, chain: tuple[bytes, ...]) -> None:
         """Judge the peer's certificates. Runs before our Finished is made, in both roles and versions."""
+        self._peer = replace(self._peer, chain=chain)
+        self._ask_verifier()
+        if not chain:
+            return
+        # Not before the verifier has spoken: a certificate that nobody expects is not even parsed here.
+        allow = self._configuration.allow_secp224r1_certificates
+        if self._peer.certificate_type is CertificateType.RAW_PUBLIC_KEY:
+            self._peer_key = load_raw_public_key(chain[0], allow_secp224r1=allow)
+        else:
+            self._peer_key = public_key_of(chain[0], allow_secp224r1=allow)
+
+    def _ask_verifier(self) -> None:
+        verifier, peer = self._configuration.verifier, self._peer
+        if verifier is None:
+            if not peer.chain:
+                return
+            raise CertificateRejected(
+                "the peer uses a certificate where a pre-shared key is expected",
+                AlertDescription.UNSUPPORTED_CERTIFICATE,
+            )
         try:
-            self._configuration.verifier.verify_peer(chain)
+            if peer.certificate_type is not CertificateType.RAW_PUBLIC_KEY:
+                verifier.verify_peer(peer.chain)
+            elif isinstance(verifier, RawPublicKeyPolicy) and len(peer.chain) == 1:
+                verifier.verify_raw_public_key(peer.chain[0])
+            elif peer.chain:
+                raise DecodeError("the peer has sent more than one raw public key")
+            else:
+                verifier.verify_peer(())
         except DtlsError:
             raise
         except Exception as error:
             raise DtlsError(
                 f"the verifier failed: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
             ) from error
-        if chain:
-            # Not before the verifier has spoken: a certificate that nobody expects is not even parsed here.
-            self._peer_key = public_key_of(
-                chain[0], allow_secp224r1=self._configuration.allow_secp224r1_certificates
-            )
-        self._peer_chain = chain
+
+    def _take_over(self, session: Session) -> None:
+        """Go on with the peer of an earlier handshake, if it would still be let in."""
+        self._resumed = session
+        self._group = session.group
+        self._peer = PeerIdentity(
+            session.server_name,
+            session.peer_certificate_type,
+            session.peer_chain,
+            session.ocsp_response,
+            session.signed_certificate_timestamps,
+            session.pre_shared_key_identity,
+        )
+        if self._configuration.verify_on_resumption and not session.pre_shared_key_identity:
+            self._ask_verifier()
+
+    def _session(self, secret: bytes, now: float, *, extended_master_secret: bool = True) -> Session:
+        """What may be resumed of this handshake; it has neither a name nor a ticket yet."""
+        earlier, peer = self._resumed, self._peer
+        created_at = earlier.created_at if earlier is not None else now
+        return Session(
+            version=self._chosen_suite_version,
+            cipher_suite=self._chosen_suite,
+            secret=secret,
+            created_at=created_at,
+            lifetime=max(0.0, created_at + self._configuration.session_lifetime - now),
+            received_at=now,
+            extended_master_secret=extended_master_secret,
+            group=self._group,
+            server_name=peer.server_name,
+            peer_certificate_type=peer.certificate_type,
+            peer_chain=peer.chain,
+            ocsp_response=peer.ocsp_response,
+            signed_certificate_timestamps=peer.signed_certificate_timestamps,
+            pre_shared_key_identity=peer.pre_shared_key_identity,
+        )
 
     # What a server chooses in both versions
 
@@ -192,7 +297,7 @@ class Handshake(ABC):
         """
         answer: dict[int, bytes] = {}
         if (body := offer.get(ExtensionType.SERVER_NAME)) is not None:
-            self._server_name = extensions.parse_server_name(body)
+            self._peer = replace(self._peer, server_name=extensions.parse_server_name(body))
         if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
             self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
             if self._srtp_profile is not None:
@@ -212,7 +317,9 @@ class Handshake(ABC):
                 return profile
         return None
 
-    def _choose_alpn_protocol(self, offered: Sequence[bytes]) -> bytes | None:
+    def _choose_alpn_protocol(self, offered: tuple[bytes, ...]) -> bytes | None:
+        if self._configuration.alpn_selector is not None:
+            return self._configuration.alpn_selector(offered)
         if not self._configuration.alpn_protocols:
             return None
         for protocol in self._configuration.alpn_protocols:
@@ -229,6 +336,10 @@ class Handshake(ABC):
         if self._cipher_suite is None:
             raise DtlsError("no cipher suite is chosen yet", AlertDescription.INTERNAL_ERROR)
         return self._cipher_suite
+
+    @property
+    def _chosen_suite_version(self) -> ProtocolVersion:
+        return CIPHER_SUITE_PARAMETERS[self._chosen_suite].version
 
     @property
     def _chosen_group(self) -> NamedGroup:

@@ -20,12 +20,14 @@ Application Data           <------->    Application Data        epoch 3
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Container
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
-from mediapeer.dtls.credentials import PrivateKey, PublicKey, X509Credentials, sign, verify
+from mediapeer.dtls.credentials import PrivateKey, PublicKey, SigningCredentials, sign, verify
 from mediapeer.dtls.epochs import ReadEpoch13, WriteEpoch13
 from mediapeer.dtls.errors import CertificateRejected, DtlsError, PeerMisbehaved
 from mediapeer.dtls.flights import OutgoingHandshakeMessage
@@ -34,12 +36,15 @@ from mediapeer.dtls.key_schedule13 import Exporter13, KeySchedule, finished_veri
 from mediapeer.dtls.key_update import ApplicationTraffic
 from mediapeer.dtls.messages import CertificateVerify
 from mediapeer.dtls.messages13 import Certificate13, CertificateEntry, Finished13
+from mediapeer.dtls.psk import OfferedPsk
 from mediapeer.dtls.reassembly import ReassembledMessage
+from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
     AlertDescription,
     CipherSuite,
     CipherSuiteParameters,
+    ExtensionType,
     ProtocolVersion,
     SignatureScheme,
 )
@@ -93,6 +98,9 @@ class Handshake13(Handshake):
         super().__init__(configuration, layer, next_message_seq)
         self._transcript = transcript
         self._client_random = b""
+        self._hello_retry_requested = False
+        self._psk: OfferedPsk | None = None
+        self._resumption_secret = b""
         self._schedule: KeySchedule | None = None
         self._client_handshake_secret = b""
         self._server_handshake_secret = b""
@@ -123,7 +131,8 @@ class Handshake13(Handshake):
 
     def _enter_handshake(self, shared_secret: bytes) -> None:
         """Make the keys of epoch 2, when the ServerHello is in the transcript."""
-        schedule = self._schedule = KeySchedule(self._parameters.hash_name)
+        psk = self._psk.secret if self._psk is not None else b""
+        schedule = self._schedule = KeySchedule(self._parameters.hash_name, psk)
         schedule.enter_handshake(shared_secret)
         digest = self._transcript.digest()
         self._client_handshake_secret = schedule.derive_secret(b"c hs traffic", digest)
@@ -153,6 +162,12 @@ class Handshake13(Handshake):
         read, write = (server, client) if self.role is Role.CLIENT else (client, server)
         return ApplicationTraffic(self._parameters, read, write)
 
+    def _derive_resumption_secret(self) -> None:
+        """Make what the PSKs of tickets come from, when the client's Finished is in the transcript."""
+        if self._schedule is not None:
+            self._resumption_secret = self._schedule.derive_secret(b"res master", self._transcript.digest())
+        self._schedule = None
+
     def _log(self, label: str, secret: bytes) -> None:
         if self._configuration.key_log is not None:
             self._configuration.key_log(f"{label} {self._client_random.hex()} {secret.hex()}")
@@ -165,39 +180,59 @@ class Handshake13(Handshake):
 
     def _send_certificate(
         self,
-        credentials: X509Credentials | None,
+        credentials: SigningCredentials | None,
         scheme: SignatureScheme | None,
-        request_context: bytes = b"",
+        leaf_extensions: extensions.ExtensionBlock | None = None,
     ) -> None:
-        """Send Certificate, and CertificateVerify if there is something to verify."""
+        """Send Certificate, and CertificateVerify if there is something to verify.
+
+        :param leaf_extensions: what goes with the first certificate (RFC 8446 §4.4.2).
+        """
         chain = credentials.chain if credentials else ()
-        self._send(Certificate13(tuple(map(CertificateEntry, chain)), request_context), HANDSHAKE_EPOCH)
+        entries = [CertificateEntry(certificate) for certificate in chain]
+        if entries and leaf_extensions:
+            entries[0] = CertificateEntry(chain[0], leaf_extensions)
+        self._send(Certificate13(tuple(entries)), HANDSHAKE_EPOCH)
         if credentials is not None and scheme is not None:
             signature = sign(credentials.private_key, scheme, self._signed_content(self.role))
             self._send(CertificateVerify(scheme, signature), HANDSHAKE_EPOCH)
 
-    def _credentials_for(
-        self, offered: Sequence[int]
-    ) -> tuple[X509Credentials, SignatureScheme] | tuple[None, None]:
-        """The first of our credentials that can sign by a scheme that the peer takes."""
-        for credentials in self._configuration.credentials:
-            usable = schemes_for_key13(credentials.private_key).intersection(offered)
-            for scheme in self._configuration.signature_schemes:
-                if scheme in usable:
-                    return credentials, scheme
-        return None, None
+    def _receive_certificate(
+        self, message: ReassembledMessage, solicited: Container[int]
+    ) -> tuple[bytes, ...]:
+        """Read the peer's certificates.
 
-    def _receive_certificate(self, message: ReassembledMessage) -> Certificate13:
+        :param solicited: which extensions it may put to them: those that we asked for (RFC 8446 §4.4.2).
+        """
         certificate = Certificate13.parse(message.body)
         if certificate.request_context:
             raise PeerMisbehaved(
                 "Certificate answers a request that was not made", AlertDescription.ILLEGAL_PARAMETER
             )
-        if any(entry.extensions for entry in certificate.entries):
-            raise PeerMisbehaved(
-                "Certificate has an extension that was not offered", AlertDescription.UNSUPPORTED_EXTENSION
-            )
-        return certificate
+        for index, entry in enumerate(certificate.entries):
+            for kind, body in entry.extensions.items():
+                if kind not in solicited:
+                    raise PeerMisbehaved(
+                        f"Certificate has extension {kind}, which was not offered",
+                        AlertDescription.UNSUPPORTED_EXTENSION,
+                    )
+                self._read_certificate_extension(kind, body, is_leaf=index == 0)
+        return certificate.chain
+
+    def _read_certificate_extension(self, kind: int, body: bytes, *, is_leaf: bool) -> None:
+        """Carry through what comes with the end entity's certificate; of the others it only has to parse."""
+        if kind == ExtensionType.STATUS_REQUEST:
+            response = extensions.parse_certificate_status(body)
+            if is_leaf:
+                self._peer = replace(self._peer, ocsp_response=response)
+        elif kind == ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP:
+            timestamps = extensions.check_signed_certificate_timestamps(body)
+            if is_leaf:
+                self._peer = replace(self._peer, signed_certificate_timestamps=timestamps)
+
+    def _limit_records(self, limit: int) -> None:
+        """Heed the peer's record_size_limit, which counts the content type too (RFC 8449 §4)."""
+        self._layer.limit_records(min(limit - 1, MAXIMUM_PLAINTEXT_LENGTH))
 
     def _receive_certificate_verify(self, message: ReassembledMessage) -> None:
         proof = CertificateVerify.parse(message.body)
@@ -229,16 +264,20 @@ class Handshake13(Handshake):
             raise PeerMisbehaved("the peer's Finished is wrong", AlertDescription.DECRYPT_ERROR)
         self._note(message)
 
-    def _result(self, traffic: ApplicationTraffic) -> HandshakeResult:
+    def _result(self, traffic: ApplicationTraffic, *, is_resumable: bool) -> HandshakeResult:
         return HandshakeResult(
             version=ProtocolVersion.DTLS_1_3,
             cipher_suite=self._chosen_suite,
             group=self._chosen_group,
             srtp_profile=self._srtp_profile,
             alpn_protocol=self._alpn_protocol,
-            server_name=self._server_name,
-            peer_chain=self._peer_chain,
+            peer=self._peer,
             exporter=Exporter13(self._parameters.hash_name, self._exporter_secret),
             next_message_seq=self._next_message_seq,
             traffic=traffic,
+            is_resumed=self._resumed is not None,
+            hello_retry_requested=self._hello_retry_requested,
+            credentials=self._credentials,
+            session=self._session(b"", self._layer.now) if is_resumable else None,
+            resumption_secret=self._resumption_secret if is_resumable else b"",
         )

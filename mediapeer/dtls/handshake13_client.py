@@ -1,20 +1,25 @@
 """The client's side of the DTLS 1.3 handshake, from the ServerHello on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mediapeer.dtls import extensions
+from mediapeer.dtls.choice13 import choose_scheme13
+from mediapeer.dtls.client_offer import own_certificate_types
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
-from mediapeer.dtls.credentials import X509Credentials
-from mediapeer.dtls.errors import DecodeError, PeerMisbehaved
+from mediapeer.dtls.credentials import SigningCredentials
+from mediapeer.dtls.errors import DecodeError, NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.handshake import HandshakeLayer, State
 from mediapeer.dtls.handshake13 import Handshake13
 from mediapeer.dtls.key_exchange import KeyShare
 from mediapeer.dtls.messages import ClientHello, ServerHello
 from mediapeer.dtls.messages13 import CertificateRequest13, EncryptedExtensions
+from mediapeer.dtls.psk_offer import ClientPsk
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
     AlertDescription,
+    CertificateType,
     CipherSuite,
     ExtensionType,
     HandshakeType,
@@ -22,7 +27,15 @@ from mediapeer.dtls.registry import (
     ProtocolVersion,
     SignatureScheme,
 )
+from mediapeer.dtls.selection import PeerAccepts, nothing_fits
 from mediapeer.dtls.transcript13 import Transcript
+
+_SERVER_HELLO_EXTENSIONS = frozenset(
+    {ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY}
+)
+_CERTIFICATE_EXTENSIONS = frozenset(
+    {ExtensionType.STATUS_REQUEST, ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP}
+)
 
 
 class ClientHandshake13(Handshake13):
@@ -30,6 +43,7 @@ class ClientHandshake13(Handshake13):
 
     :param hello: the ClientHello that the server answers.
     :param key_shares: the shares in it.
+    :param psks: the pre-shared keys in it.
     :param transcript: everything up to that ClientHello.
     :param retry_suite: what a HelloRetryRequest has settled on, if there was one.
     """
@@ -43,6 +57,7 @@ class ClientHandshake13(Handshake13):
         next_message_seq: int,
         hello: ClientHello,
         key_shares: Mapping[NamedGroup, KeyShare],
+        psks: Sequence[ClientPsk],
         transcript: Transcript,
         retry_suite: CipherSuite | None,
     ) -> None:
@@ -50,9 +65,12 @@ class ClientHandshake13(Handshake13):
         self._hello = hello
         self._client_random = hello.random
         self._key_shares = key_shares
+        self._psks = psks
         self._retry_suite = retry_suite
+        self._hello_retry_requested = retry_suite is not None
+        self._own_certificate_type = CertificateType.X509
         self._certificate_requested = False
-        self._credentials: X509Credentials | None = None
+        self._signing: SigningCredentials | None = None
         self._scheme: SignatureScheme | None = None
         self._state = State.SERVER_HELLO
         self._handlers = {
@@ -85,13 +103,14 @@ class ClientHandshake13(Handshake13):
                 "the server echoes a session ID that was not sent", AlertDescription.ILLEGAL_PARAMETER
             )
         if any(
-            kind not in (ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE)
+            kind not in _SERVER_HELLO_EXTENSIONS or kind not in self._hello.extensions
             for kind in hello.extensions
         ):
             raise PeerMisbehaved(
                 "an extension has no place in a ServerHello of DTLS 1.3",
                 AlertDescription.UNSUPPORTED_EXTENSION,
             )
+        self._read_psk(hello, CipherSuite(suite))
         body = hello.extensions.get(ExtensionType.KEY_SHARE)
         if body is None:
             raise PeerMisbehaved("the server sent no key share", AlertDescription.MISSING_EXTENSION)
@@ -107,6 +126,33 @@ class ClientHandshake13(Handshake13):
         self._note(message)
         self._enter_handshake(share.exchange(public))
         self._state = State.ENCRYPTED_EXTENSIONS
+
+    def _read_psk(self, hello: ServerHello, suite: CipherSuite) -> None:
+        """See which of our pre-shared keys the server has chosen, if any (RFC 8446 §4.2.11)."""
+        body = hello.extensions.get(ExtensionType.PRE_SHARED_KEY)
+        if body is None:
+            if self._configuration.verifier is None:
+                raise PeerMisbehaved(
+                    "the server knows none of our pre-shared keys", AlertDescription.MISSING_EXTENSION
+                )
+            return
+        index = extensions.parse_uint16(body)
+        if index >= len(self._psks):
+            raise PeerMisbehaved(
+                f"the server chose pre-shared key {index} of {len(self._psks)}",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
+        psk = self._psks[index]
+        if psk.offered.hash_name != CIPHER_SUITE_PARAMETERS[suite].hash_name:
+            raise PeerMisbehaved(
+                "the server chose a pre-shared key with another hash", AlertDescription.ILLEGAL_PARAMETER
+            )
+        self._psk = psk.offered
+        if psk.session is not None:
+            self._take_over(psk.session)
+        elif psk.credentials is not None:
+            self._credentials = psk.credentials
+            self._peer = replace(self._peer, pre_shared_key_identity=psk.credentials.identity)
 
     def _on_encrypted_extensions(self, message: ReassembledMessage) -> None:
         for kind, body in EncryptedExtensions.parse(message.body).extensions.items():
@@ -128,12 +174,31 @@ class ClientHandshake13(Handshake13):
                     extensions.check_empty(body, ExtensionType.SERVER_NAME)
                 case ExtensionType.SUPPORTED_GROUPS:
                     extensions.parse_uint16_list(body)  # for later connections; we keep none
+                case ExtensionType.RECORD_SIZE_LIMIT:
+                    self._limit_records(extensions.parse_record_size_limit(body))
+                case ExtensionType.SERVER_CERTIFICATE_TYPE if self._psk is None:
+                    chosen = extensions.read_chosen_certificate_type(
+                        body, self._configuration.peer_certificate_types
+                    )
+                    self._peer = replace(self._peer, certificate_type=chosen)
+                case ExtensionType.CLIENT_CERTIFICATE_TYPE if self._psk is None:
+                    self._own_certificate_type = extensions.read_chosen_certificate_type(
+                        body, own_certificate_types(self._configuration)
+                    )
                 case _:
                     raise PeerMisbehaved(
                         f"extension {kind} has no place in EncryptedExtensions",
                         AlertDescription.ILLEGAL_PARAMETER,
                     )
         self._note(message)
+        if self._psk is not None:
+            self._state = State.FINISHED
+            return
+        if self._peer.certificate_type not in self._configuration.peer_certificate_types:
+            raise NegotiationFailed(
+                "the server has no certificate of a type that is taken",
+                AlertDescription.UNSUPPORTED_CERTIFICATE,
+            )
         self._state = State.CERTIFICATE_OR_REQUEST
 
     def _on_certificate_request(self, message: ReassembledMessage) -> None:
@@ -147,13 +212,35 @@ class ClientHandshake13(Handshake13):
             raise PeerMisbehaved(
                 "CertificateRequest lacks signature_algorithms", AlertDescription.MISSING_EXTENSION
             )
-        self._credentials, self._scheme = self._credentials_for(extensions.parse_uint16_list(body))
+        authorities = request.extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
+        self._choose_credentials(
+            PeerAccepts(
+                extensions.parse_uint16_list(body),
+                (self._own_certificate_type,),
+                extensions.parse_certificate_authorities(authorities) if authorities is not None else (),
+            )
+        )
         self._certificate_requested = True
         self._note(message)
         self._state = State.SERVER_CERTIFICATE
 
+    def _choose_credentials(self, accepts: PeerAccepts) -> None:
+        """The first of our credentials that the server takes.
+
+        Who has none goes on without. Who has some, of which none fits, is told so here rather than by the server.
+        """
+        reason = ""
+        for credentials in self._configuration.signing_credentials:
+            scheme, reason = choose_scheme13(self._configuration, credentials, accepts)
+            if scheme is not None:
+                self._credentials = self._signing = credentials
+                self._scheme = scheme
+                return
+        if reason:
+            raise nothing_fits(reason)
+
     def _on_certificate(self, message: ReassembledMessage) -> None:
-        chain = self._receive_certificate(message).chain
+        chain = self._receive_certificate(message, _CERTIFICATE_EXTENSIONS & self._hello.extensions.keys())
         if not chain:
             raise DecodeError("the server's Certificate is empty")
         self._verify_peer(chain)
@@ -168,11 +255,13 @@ class ClientHandshake13(Handshake13):
         self._receive_finished(message, self._server_handshake_secret)
         traffic = self._enter_application()
         if self._certificate_requested:
-            self._send_certificate(self._credentials, self._scheme)
+            self._send_certificate(self._signing, self._scheme)
         self._send_finished(self._client_handshake_secret)
+        self._derive_resumption_secret()
         self._end_flight()
         self._layer.install_writer(traffic.writer())
         self._layer.switch_writer(traffic.write_epoch)
         self._layer.install_reader(traffic.reader(self._layer.counters))
         self._state = State.COMPLETE
-        self._layer.handshake_completed(self._result(traffic))
+        is_resumable = self._configuration.resume_sessions
+        self._layer.handshake_completed(self._result(traffic, is_resumable=is_resumable))

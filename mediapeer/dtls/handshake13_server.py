@@ -1,10 +1,22 @@
 """The server's side of the DTLS 1.3 handshake."""
 
+import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mediapeer.dtls import extensions
+from mediapeer.dtls.choice13 import (
+    Choice13,
+    check_client_hello13,
+    choose13,
+    choose_group13,
+    client_shares,
+    read_psk_offer,
+    requests_certificate,
+    takes_psk_dhe,
+)
 from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
+from mediapeer.dtls.credentials import SigningCredentials
 from mediapeer.dtls.errors import CertificateRejected, NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.handshake import HandshakeLayer, State
 from mediapeer.dtls.handshake13 import HANDSHAKE_EPOCH, Handshake13
@@ -16,10 +28,13 @@ from mediapeer.dtls.messages13 import (
     CertificateRequest13,
     EncryptedExtensions,
 )
+from mediapeer.dtls.psk import OfferedPsk
+from mediapeer.dtls.psk_offer import expected_binder
 from mediapeer.dtls.reassembly import ReassembledMessage
+from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
-    CIPHER_SUITE_PARAMETERS,
     AlertDescription,
+    CertificateType,
     CipherSuite,
     ExtensionType,
     HandshakeType,
@@ -60,9 +75,12 @@ class ServerHandshake13(Handshake13):
         retry: RetryState | None = None,
     ) -> None:
         super().__init__(configuration, layer, next_message_seq, Transcript())
-        self._server_name = None
+        self._peer = replace(self._peer, server_name=None)
         self._retry = retry
+        self._hello_retry_requested = retry is not None
         self._first_random: bytes | None = None
+        self._first_psk: OfferedPsk | None = None
+        self._takes_tickets = False
         self._traffic: ApplicationTraffic | None = None
         self._state = State.CLIENT_HELLO
         self._handlers = {
@@ -73,47 +91,55 @@ class ServerHandshake13(Handshake13):
             State.COMPLETE: {},
         }
 
+    def receive(self, message: ReassembledMessage) -> None:
+        """See :meth:`Handshake.receive`. A client that speaks in epoch 2 has our whole flight, and reads epoch 3."""
+        if self._traffic is not None:
+            self._layer.switch_writer(self._traffic.write_epoch)
+        super().receive(message)
+
     def _on_client_hello(self, message: ReassembledMessage) -> None:
         hello = ClientHello.parse(message.body)
         check_client_hello13(hello)
-        if self._first_random is not None and hello.random != self._first_random:
-            raise PeerMisbehaved(
-                "the second ClientHello is not the first one again", AlertDescription.ILLEGAL_PARAMETER
-            )
+        if self._first_random is not None:
+            self._compare_with_first(hello)
         self._client_random = hello.random
-        self._choose(choose_cipher_suite13(self._configuration, hello))
+        pinned = self._retry.cipher_suite if self._retry is not None else None
+        choice = choose13(self._configuration, hello, self._layer.now, pinned)
+        self._choose(choice.cipher_suite)
+        if self._retry is not None and not self._transcript_has_retry:
+            self._rebuild_transcript(self._retry)
+        self._check_binder(choice, hello, message.body)
         shares = client_shares(hello)
-        if self._retry is None:
+        if self._retry is not None:
+            group = self._check_retried(hello, shares)
+        else:
             group = choose_group13(self._configuration, hello)
             if group not in shares:
+                self._first_psk = choice.psk
                 self._send_retry(message, hello, group)
                 return
-        else:
-            group = self._check_retried(hello, shares)
-            if not self._transcript_has_retry:
-                self._rebuild_transcript(self._retry)
-        self._group = group
         self._note(message)
-        encrypted = self._answer_offer(hello.extensions)
-        schemes = hello.extensions[ExtensionType.SIGNATURE_ALGORITHMS]
-        credentials, scheme = self._credentials_for(extensions.parse_uint16_list(schemes))
-        if credentials is None:
-            raise NegotiationFailed(
-                "the client offers no signature that goes with our certificates",
-                AlertDescription.HANDSHAKE_FAILURE,
-            )
-        if self._configuration.client_authentication is ClientAuthentication.NONE:
-            self._verify_peer(())  # while an alert can still be read by the client
-        public, secret = answer_key_share(group, shares[group])
-        self._send_server_hello(group, public)
-        self._enter_handshake(secret)
-        self._send(EncryptedExtensions(encrypted), HANDSHAKE_EPOCH)
-        self._request_certificate()
-        self._send_certificate(credentials, scheme)
-        self._send_finished(self._server_handshake_secret)
-        self._traffic = self._enter_application()
-        self._layer.install_writer(self._traffic.writer())
-        self._end_flight()
+        self._takes_tickets = self._configuration.session_tickets is not None and takes_psk_dhe(hello)
+        self._send_flight(hello, choice, group, shares[group])
+
+    # Pre-shared keys (RFC 8446 §4.2.11)
+
+    def _check_binder(self, choice: Choice13, hello: ClientHello, body: bytes) -> None:
+        """Make sure that the client knows the key that it names, in constant time."""
+        offer = read_psk_offer(hello)
+        if choice.psk is None or offer is None:
+            return
+        expected = expected_binder(choice.psk, self._transcript, body, offer)
+        if not hmac.compare_digest(offer.binders[choice.psk_index], expected):
+            raise PeerMisbehaved("the binder of the pre-shared key is wrong", AlertDescription.DECRYPT_ERROR)
+
+    def _use_psk(self, choice: Choice13) -> None:
+        self._psk = choice.psk
+        if choice.session is not None:
+            self._take_over(choice.session)
+        elif choice.psk is not None and choice.credentials is not None:
+            identity = getattr(choice.credentials, "identity", b"")
+            self._peer = replace(self._peer, pre_shared_key_identity=identity)
 
     # HelloRetryRequest (RFC 8446 §4.1.4)
 
@@ -124,6 +150,7 @@ class ServerHandshake13(Handshake13):
     def _send_retry(self, message: ReassembledMessage, hello: ClientHello, group: NamedGroup) -> None:
         self._note(message)
         self._retry = RetryState(self._transcript.digest(), self._chosen_suite, group, b"")
+        self._hello_retry_requested = True
         self._first_random = hello.random
         self._transcript.restart_from_hash(self._retry.hello_hash)
         self._send(hello_retry_request(self._retry))
@@ -134,17 +161,35 @@ class ServerHandshake13(Handshake13):
         self._transcript.restart_from_hash(retry.hello_hash)
         request = hello_retry_request(retry)
         self._transcript.add(request.handshake_type, request.serialize())
+        self._first_random = self._client_random
+
+    def _compare_with_first(self, hello: ClientHello) -> None:
+        """Make sure that a second ClientHello is the first one again, with the same PSK (RFC 8446 §4.1.2)."""
+        if hello.random != self._first_random:
+            raise PeerMisbehaved(
+                "the second ClientHello is not the first one again", AlertDescription.ILLEGAL_PARAMETER
+            )
+        if self._first_psk is None:
+            return
+        offer = read_psk_offer(hello)
+        if offer is None:
+            raise PeerMisbehaved(
+                "the second ClientHello lacks pre_shared_key", AlertDescription.MISSING_EXTENSION
+            )
+        if all(entry.identity != self._first_psk.identity for entry in offer.identities):
+            raise PeerMisbehaved(
+                "the second ClientHello lacks the pre-shared key that was chosen",
+                AlertDescription.ILLEGAL_PARAMETER,
+            )
 
     def _check_retried(self, hello: ClientHello, shares: Mapping[int, bytes]) -> NamedGroup:
         """Make sure that the second ClientHello does what it was asked to, and nothing else (RFC 8446 §4.1.2)."""
         retry = self._retry
-        if retry is None or self._chosen_suite != retry.cipher_suite:
-            raise PeerMisbehaved(
-                "the second ClientHello leads to another cipher suite", AlertDescription.ILLEGAL_PARAMETER
-            )
+        if retry is None:
+            raise PeerMisbehaved("nothing was asked for", AlertDescription.INTERNAL_ERROR)
         body = hello.extensions.get(ExtensionType.COOKIE)
         cookie = b"" if body is None else extensions.parse_cookie(body)
-        if cookie != retry.cookie:
+        if not hmac.compare_digest(cookie, retry.cookie):
             raise PeerMisbehaved(
                 "the second ClientHello has another cookie", AlertDescription.ILLEGAL_PARAMETER
             )
@@ -163,27 +208,90 @@ class ServerHandshake13(Handshake13):
 
     # Our first flight
 
-    def _send_server_hello(self, group: NamedGroup, public: bytes) -> None:
+    def _send_flight(self, hello: ClientHello, choice: Choice13, group: NamedGroup, share: bytes) -> None:
+        encrypted = self._answer_offer(hello.extensions)
+        if choice.psk is not None:
+            self._use_psk(choice)
+        else:
+            encrypted |= self._agree_on_certificates(hello, choice)
+            if not requests_certificate(self._configuration):
+                self._verify_peer(())  # while an alert can still be read by the client
+        self._group = group
+        self._credentials = choice.credentials
+        limit = self._agree_on_record_size(hello, encrypted)
+        public, secret = answer_key_share(group, share)
+        self._send_server_hello(group, public, choice)
+        self._enter_handshake(secret)
+        if limit is not None:
+            self._limit_records(limit)
+        self._send(EncryptedExtensions(encrypted), HANDSHAKE_EPOCH)
+        self._state = State.FINISHED
+        if choice.signing is not None:
+            if requests_certificate(self._configuration):
+                self._request_certificate()
+            self._send_certificate(choice.signing, choice.scheme, _stapled(hello, choice.signing))
+        self._send_finished(self._server_handshake_secret)
+        self._traffic = self._enter_application()
+        self._layer.install_writer(self._traffic.writer())
+        self._end_flight()
+
+    def _agree_on_certificates(self, hello: ClientHello, choice: Choice13) -> dict[int, bytes]:
+        """Settle the types of both sides' certificates (RFC 7250 §4.2); what a client did not ask is not said."""
+        answer: dict[int, bytes] = {}
+        if ExtensionType.SERVER_CERTIFICATE_TYPE in hello.extensions and choice.signing is not None:
+            answer[ExtensionType.SERVER_CERTIFICATE_TYPE] = bytes([choice.signing.certificate_type])
+        if not requests_certificate(self._configuration):
+            return answer
+        body = hello.extensions.get(ExtensionType.CLIENT_CERTIFICATE_TYPE)
+        offered = (CertificateType.X509,) if body is None else extensions.parse_certificate_types(body)
+        chosen = next((t for t in self._configuration.peer_certificate_types if t in offered), None)
+        if chosen is None:
+            raise NegotiationFailed(
+                "the client has no certificate of a type that is taken",
+                AlertDescription.UNSUPPORTED_CERTIFICATE,
+            )
+        self._peer = replace(self._peer, certificate_type=chosen)
+        if body is not None:
+            answer[ExtensionType.CLIENT_CERTIFICATE_TYPE] = bytes([chosen])
+        return answer
+
+    def _agree_on_record_size(self, hello: ClientHello, answer: dict[int, bytes]) -> int | None:
+        """Answer the client's record_size_limit with ours; returns what it takes (RFC 8449 §4)."""
+        body = hello.extensions.get(ExtensionType.RECORD_SIZE_LIMIT)
+        if body is None:
+            return None
+        ours = self._configuration.record_size_limit or MAXIMUM_PLAINTEXT_LENGTH
+        answer[ExtensionType.RECORD_SIZE_LIMIT] = extensions.serialize_uint16(ours)
+        return extensions.parse_record_size_limit(body)
+
+    def _send_server_hello(self, group: NamedGroup, public: bytes, choice: Choice13) -> None:
         random = self._configuration.random_bytes(RANDOM_LENGTH)
         answer: dict[int, bytes] = {
             ExtensionType.SUPPORTED_VERSIONS: extensions.serialize_uint16(ProtocolVersion.DTLS_1_3),
             ExtensionType.KEY_SHARE: extensions.serialize_server_share(group, public),
         }
+        if choice.psk is not None:
+            answer[ExtensionType.PRE_SHARED_KEY] = extensions.serialize_uint16(choice.psk_index)
         # The session ID of a DTLS 1.3 client is not echoed (RFC 9147 §5.3).
         self._send(ServerHello(ProtocolVersion.DTLS_1_2, random, self._chosen_suite, answer))
 
     def _request_certificate(self) -> None:
-        if self._configuration.client_authentication is ClientAuthentication.NONE:
-            self._state = State.FINISHED
-            return
-        schemes = extensions.serialize_uint16_list(self._configuration.signature_schemes)
-        self._send(CertificateRequest13({ExtensionType.SIGNATURE_ALGORITHMS: schemes}), HANDSHAKE_EPOCH)
+        block = {
+            int(ExtensionType.SIGNATURE_ALGORITHMS): extensions.serialize_uint16_list(
+                self._configuration.signature_schemes
+            )
+        }
+        if self._configuration.certificate_authorities:
+            block[ExtensionType.CERTIFICATE_AUTHORITIES] = extensions.serialize_certificate_authorities(
+                self._configuration.certificate_authorities
+            )
+        self._send(CertificateRequest13(block), HANDSHAKE_EPOCH)
         self._state = State.CLIENT_CERTIFICATE
 
     # The client's last flight
 
     def _on_certificate(self, message: ReassembledMessage) -> None:
-        chain = self._receive_certificate(message).chain
+        chain = self._receive_certificate(message, ())
         if not chain and self._configuration.client_authentication is ClientAuthentication.REQUIRED:
             raise CertificateRejected("the client sent no certificate", AlertDescription.CERTIFICATE_REQUIRED)
         self._verify_peer(chain)
@@ -199,78 +307,25 @@ class ServerHandshake13(Handshake13):
         traffic = self._traffic
         if traffic is None:
             raise PeerMisbehaved("Finished comes too early", AlertDescription.UNEXPECTED_MESSAGE)
+        self._derive_resumption_secret()
         self._layer.forget_flight()
         self._layer.install_reader(traffic.reader(self._layer.counters))
-        self._layer.switch_writer(traffic.write_epoch)
         self._state = State.COMPLETE
-        self._layer.handshake_completed(self._result(traffic))
+        self._layer.handshake_completed(self._result(traffic, is_resumable=self._takes_tickets))
 
 
-# What a listener needs as well, which keeps no state
-
-
-def check_client_hello13(hello: ClientHello) -> None:
-    """Make sure that a ClientHello is one of DTLS 1.3 (RFC 9147 §5.3, RFC 8446 §9.2)."""
-    if hello.cookie:
-        raise PeerMisbehaved(
-            "a ClientHello of DTLS 1.3 has a cookie of DTLS 1.2", AlertDescription.ILLEGAL_PARAMETER
+def _stapled(hello: ClientHello, credentials: SigningCredentials) -> dict[int, bytes]:
+    """What goes with our certificate because the client asked for it (RFC 8446 §4.4.2.1, RFC 6962 §3.3)."""
+    stapled: dict[int, bytes] = {}
+    body = hello.extensions.get(ExtensionType.STATUS_REQUEST)
+    if body is not None and extensions.asks_for_ocsp(body) and credentials.ocsp_response:
+        stapled[ExtensionType.STATUS_REQUEST] = extensions.serialize_certificate_status(
+            credentials.ocsp_response
         )
-    if hello.compression_methods != b"\0":
-        raise PeerMisbehaved("the client offers compression", AlertDescription.ILLEGAL_PARAMETER)
-    versions = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
-    if versions is None or ProtocolVersion.DTLS_1_3 not in extensions.parse_supported_versions(versions):
-        # A first ClientHello would not have come here, but a second one may try (RFC 8446 §4.1.4).
-        raise PeerMisbehaved(
-            "the client takes its offer of DTLS 1.3 back", AlertDescription.ILLEGAL_PARAMETER
-        )
-    required = (
-        ExtensionType.SUPPORTED_GROUPS,
-        ExtensionType.KEY_SHARE,
-        ExtensionType.SIGNATURE_ALGORITHMS,
-    )
-    for kind in required:
-        if kind not in hello.extensions:
-            raise PeerMisbehaved(
-                f"the ClientHello lacks {kind.name.lower()}", AlertDescription.MISSING_EXTENSION
-            )
-
-
-def client_shares(hello: ClientHello) -> dict[int, bytes]:
-    """The key shares of a ClientHello; all of groups that it supports (RFC 8446 §4.2.8)."""
-    shares = extensions.parse_client_shares(hello.extensions[ExtensionType.KEY_SHARE])
-    supported = extensions.parse_uint16_list(hello.extensions[ExtensionType.SUPPORTED_GROUPS])
-    if any(group not in supported for group in shares):
-        raise PeerMisbehaved(
-            "a key share is of a group that the client does not support", AlertDescription.ILLEGAL_PARAMETER
-        )
-    return shares
-
-
-def choose_cipher_suite13(configuration: DtlsConfiguration, hello: ClientHello) -> CipherSuite:
-    """The first of our suites of DTLS 1.3 that the client offers."""
-    for suite in configuration.cipher_suites:
-        if (
-            CIPHER_SUITE_PARAMETERS[suite].version is ProtocolVersion.DTLS_1_3
-            and suite in hello.cipher_suites
-        ):
-            return suite
-    raise NegotiationFailed("the client offers no cipher suite of ours", AlertDescription.HANDSHAKE_FAILURE)
-
-
-def choose_group13(configuration: DtlsConfiguration, hello: ClientHello) -> NamedGroup:
-    """The first of our groups that the client has sent a share of, else the first that it supports.
-
-    A round trip costs more than a group that is second in our order.
-    """
-    supported = extensions.parse_uint16_list(hello.extensions[ExtensionType.SUPPORTED_GROUPS])
-    shares = client_shares(hello)
-    common = [group for group in configuration.groups if group in supported]
-    for group in common:
-        if group in shares:
-            return group
-    if common:
-        return common[0]
-    raise NegotiationFailed("the client offers none of our groups", AlertDescription.HANDSHAKE_FAILURE)
+    timestamps = credentials.signed_certificate_timestamps
+    if timestamps and ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP in hello.extensions:
+        stapled[ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP] = timestamps
+    return stapled
 
 
 def hello_retry_request(retry: RetryState) -> ServerHello:

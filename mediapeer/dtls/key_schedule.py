@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
+from mediapeer.dtls.codec import vector
 from mediapeer.dtls.messages import VERIFY_DATA_LENGTH
 from mediapeer.dtls.registry import CipherSuiteParameters
 
@@ -22,6 +23,15 @@ def prf(hash_name: str, secret: bytes, label: bytes, seed: bytes, length: int) -
         a = hmac.digest(secret, a, hash_name)
         output += hmac.digest(secret, a + labelled_seed, hash_name)
     return bytes(output[:length])
+
+
+def psk_premaster_secret(key: bytes, shared_secret: bytes | None) -> bytes:
+    """The premaster secret of a PSK suite (RFC 4279 §2, RFC 5489 §2).
+
+    :param shared_secret: what the key exchange came to, or ``None`` where there is none.
+    """
+    other_secret = bytes(len(key)) if shared_secret is None else shared_secret
+    return vector(other_secret, 2) + vector(key, 2)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,6 +84,11 @@ class SessionSecrets:
             seed = hashlib.new(hash_name, extended_transcript).digest()
         master_secret = prf(hash_name, premaster_secret, label, seed, MASTER_SECRET_LENGTH)
         return cls(parameters, master_secret, client_random, server_random)
+
+    @property
+    def master_secret(self) -> bytes:
+        """What a session is resumed with."""
+        return self._master_secret
 
     def key_block(self) -> KeyBlock:
         """The keys and IVs of both directions (RFC 5246 §6.3)."""

@@ -67,16 +67,17 @@ def finished_verify_data(hash_name: str, traffic_secret: bytes, transcript_hash:
 
 
 class KeySchedule:
-    """The ladder of secrets from the key exchange up, without a PSK.
+    """The ladder of secrets from the pre-shared key, if there is one, and the key exchange up.
 
     :param hash_name: the hash of the cipher suite, as :mod:`hashlib` names it.
+    :param pre_shared_key: the PSK; empty when there is none.
     """
 
-    def __init__(self, hash_name: str) -> None:
+    def __init__(self, hash_name: str, pre_shared_key: bytes = b"") -> None:
         self.hash_name = hash_name
         self._length = hashlib.new(hash_name).digest_size
         zeros = bytes(self._length)
-        self._secret = hkdf_extract(hash_name, zeros, zeros)  # the early secret
+        self._secret = hkdf_extract(hash_name, zeros, pre_shared_key or zeros)  # the early secret
 
     def derive_secret(self, label: bytes, transcript_hash: bytes) -> bytes:
         """Derive-Secret with the secret that the ladder stands on (RFC 8446 §7.1)."""
@@ -93,6 +94,23 @@ class KeySchedule:
     def enter_application(self) -> None:
         """Step up to the master secret."""
         self._step(bytes(self._length))
+
+
+def psk_binder(hash_name: str, pre_shared_key: bytes, label: bytes, transcript_hash: bytes) -> bytes:
+    """The binder that proves the knowledge of a PSK (RFC 8446 §4.2.11.2).
+
+    :param label: ``res binder``, ``ext binder`` or ``imp binder``, as the key was obtained.
+    :param transcript_hash: of everything up to the ClientHello, which is cut off before its binders.
+    """
+    secret = KeySchedule(hash_name, pre_shared_key).derive_secret(label, hashlib.new(hash_name).digest())
+    return finished_verify_data(hash_name, secret, transcript_hash)
+
+
+def resumption_psk(hash_name: str, resumption_secret: bytes, ticket_nonce: bytes) -> bytes:
+    """The PSK that goes with a ticket (RFC 8446 §4.6.1)."""
+    return hkdf_expand_label(
+        hash_name, resumption_secret, b"resumption", ticket_nonce, len(resumption_secret)
+    )
 
 
 class Exporter13:

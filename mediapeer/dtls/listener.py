@@ -6,19 +6,13 @@ Not needed behind ICE, which has checked the path already.
 import dataclasses
 
 from mediapeer.dtls import extensions
+from mediapeer.dtls.choice13 import check_client_hello13, choose13, choose_group13, client_shares
 from mediapeer.dtls.codec import Reader
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.connection import DtlsConnection
 from mediapeer.dtls.cookies import CookieFactory
 from mediapeer.dtls.errors import ConfigurationError, DecodeError, PeerMisbehaved
-from mediapeer.dtls.handshake13_server import (
-    RetryState,
-    check_client_hello13,
-    choose_cipher_suite13,
-    choose_group13,
-    client_shares,
-    hello_retry_request,
-)
+from mediapeer.dtls.handshake13_server import RetryState, hello_retry_request
 from mediapeer.dtls.messages import RANDOM_LENGTH, ClientHello, HandshakeMessage, HelloVerifyRequest
 from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse_fragments
 from mediapeer.dtls.record import Record, serialize_record, split_datagram
@@ -134,7 +128,7 @@ class StatelessListener:
         self, hello: ClientHello, fragment: HandshakeFragment, record: Record, address: bytes, now: float
     ) -> bytes:
         check_client_hello13(hello)
-        suite = choose_cipher_suite13(self._configuration, hello)
+        suite = choose13(self._configuration, hello, now).cipher_suite
         group = choose_group13(self._configuration, hello)
         wanted = None
         if group not in client_shares(hello):

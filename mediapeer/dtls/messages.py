@@ -1,4 +1,4 @@
-"""Handshake messages of DTLS 1.2 (RFC 5246 §7.4, RFC 6347 §4.2, RFC 8422 §5): one dataclass for each.
+"""Handshake messages of DTLS 1.2 (RFC 5246 §7.4, RFC 6347 §4.2, RFC 8422 §5): a dataclass for each form of each.
 
 ``parse`` takes the body without the handshake header and raises :class:`DecodeError`; ``serialize`` gives it back.
 Code points stay integers where the peer may send ones that the engine does not know.
@@ -10,7 +10,12 @@ from typing import ClassVar, Protocol
 
 from mediapeer.dtls.codec import Reader, uint16_list, vector
 from mediapeer.dtls.errors import DecodeError
-from mediapeer.dtls.extensions import parse_block, serialize_block
+from mediapeer.dtls.extensions import (
+    parse_block,
+    parse_certificate_status,
+    serialize_block,
+    serialize_certificate_status,
+)
 from mediapeer.dtls.registry import AlertDescription, ECCurveType, HandshakeType
 
 RANDOM_LENGTH = 32
@@ -190,6 +195,47 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPublicKeyCertificate:
+    """Certificate where a raw public key was agreed on (RFC 7250 §3)."""
+
+    handshake_type: ClassVar = HandshakeType.CERTIFICATE
+
+    public_key_info: bytes
+    "``SubjectPublicKeyInfo`` in DER. Empty when a client has none, which the RFC has no other way to say."
+
+    @classmethod
+    def parse(cls, body: bytes) -> "RawPublicKeyCertificate":
+        """Read the body."""
+        reader = Reader(body)
+        parsed = cls(reader.vector(3))
+        reader.end()
+        return parsed
+
+    def serialize(self) -> bytes:
+        """Write the body."""
+        return vector(self.public_key_info, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """CertificateStatus (RFC 6066 §8): the server's OCSP response."""
+
+    handshake_type: ClassVar = HandshakeType.CERTIFICATE_STATUS
+
+    ocsp_response: bytes
+    "In DER, not empty."
+
+    @classmethod
+    def parse(cls, body: bytes) -> "CertificateStatus":
+        """Read the body."""
+        return cls(parse_certificate_status(body))
+
+    def serialize(self) -> bytes:
+        """Write the body."""
+        return serialize_certificate_status(self.ocsp_response)
+
+
+@dataclass(frozen=True, slots=True)
 class EcdhParameters:
     """``ServerECDHParams`` (RFC 8422 §5.4): the group and the server's share."""
 
@@ -210,7 +256,7 @@ class EcdhParameters:
 
 @dataclass(frozen=True, slots=True)
 class ServerKeyExchange:
-    """ServerKeyExchange of the ECDHE suites (RFC 8422 §5.4)."""
+    """ServerKeyExchange of the ECDHE suites with certificates (RFC 8422 §5.4)."""
 
     handshake_type: ClassVar = HandshakeType.SERVER_KEY_EXCHANGE
 
@@ -231,6 +277,29 @@ class ServerKeyExchange:
         return (
             self.parameters.serialize() + self.signature_scheme.to_bytes(2, "big") + vector(self.signature, 2)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PskServerKeyExchange:
+    """ServerKeyExchange of the PSK suites (RFC 4279 §2, RFC 5489 §2); nobody signs it."""
+
+    handshake_type: ClassVar = HandshakeType.SERVER_KEY_EXCHANGE
+
+    identity_hint: bytes = b""
+    parameters: EcdhParameters | None = None
+    "``None`` with a bare PSK."
+
+    @classmethod
+    def parse(cls, body: bytes, *, is_ephemeral: bool) -> "PskServerKeyExchange":
+        """Read the body; whether it has parameters depends on the cipher suite."""
+        reader = Reader(body)
+        parsed = cls(reader.vector(2), EcdhParameters.parse(reader) if is_ephemeral else None)
+        reader.end()
+        return parsed
+
+    def serialize(self) -> bytes:
+        """Write the body."""
+        return vector(self.identity_hint, 2) + (self.parameters.serialize() if self.parameters else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +353,7 @@ class ServerHelloDone:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeyExchange:
-    """ClientKeyExchange of the ECDHE suites (RFC 8422 §5.7)."""
+    """ClientKeyExchange of the ECDHE suites with certificates (RFC 8422 §5.7)."""
 
     handshake_type: ClassVar = HandshakeType.CLIENT_KEY_EXCHANGE
 
@@ -301,6 +370,29 @@ class ClientKeyExchange:
     def serialize(self) -> bytes:
         """Write the body."""
         return vector(self.public, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PskClientKeyExchange:
+    """ClientKeyExchange of the PSK suites (RFC 4279 §2, RFC 5489 §2)."""
+
+    handshake_type: ClassVar = HandshakeType.CLIENT_KEY_EXCHANGE
+
+    identity: bytes
+    public: bytes = b""
+    "The client's share; empty with a bare PSK."
+
+    @classmethod
+    def parse(cls, body: bytes, *, is_ephemeral: bool) -> "PskClientKeyExchange":
+        """Read the body; whether it has a share depends on the cipher suite."""
+        reader = Reader(body)
+        parsed = cls(reader.vector(2), reader.vector(1, minimum=1) if is_ephemeral else b"")
+        reader.end()
+        return parsed
+
+    def serialize(self) -> bytes:
+        """Write the body."""
+        return vector(self.identity, 2) + (vector(self.public, 1) if self.public else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +415,30 @@ class CertificateVerify:
     def serialize(self) -> bytes:
         """Write the body."""
         return self.signature_scheme.to_bytes(2, "big") + vector(self.signature, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSessionTicket:
+    """NewSessionTicket (RFC 5077 §3.3)."""
+
+    handshake_type: ClassVar = HandshakeType.NEW_SESSION_TICKET
+
+    lifetime_hint: int
+    "For how many seconds the ticket is good; 0 when the server does not say."
+    ticket: bytes
+    "Empty when the server has changed its mind."
+
+    @classmethod
+    def parse(cls, body: bytes) -> "NewSessionTicket":
+        """Read the body."""
+        reader = Reader(body)
+        parsed = cls(int.from_bytes(reader.take(4), "big"), reader.vector(2))
+        reader.end()
+        return parsed
+
+    def serialize(self) -> bytes:
+        """Write the body."""
+        return self.lifetime_hint.to_bytes(4, "big") + vector(self.ticket, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
-"""Protection of records by an AEAD algorithm (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2)."""
+"""Protection of records by an AEAD algorithm (RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 6655 §3, RFC 7905 §2)."""
 
 import struct
 from abc import ABC, abstractmethod
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from mediapeer.dtls.record import RECORD_VERSION
 from mediapeer.dtls.registry import AeadAlgorithm, CipherSuiteParameters
 
 TAG_LENGTH = 16
+SHORT_TAG_LENGTH = 8
+"The tag of AES-CCM-8 (RFC 6655 §3)."
 EXPLICIT_NONCE_LENGTH = 8
 
 _ADDITIONAL_DATA = struct.Struct("!QBHH")  # epoch and sequence number, type, version, length of the plaintext
@@ -30,13 +32,15 @@ class RecordProtection(ABC):
         """The plaintext of a fragment, or ``None`` when it is not authentic."""
 
 
-class AesGcmProtection(RecordProtection):
-    """AES-GCM with half of the nonce in the record; it is the sequence number (RFC 5288 §3, RFC 5246 §6.2.3.3)."""
+class ExplicitNonceProtection(RecordProtection):
+    """AES with half of the nonce in the record; it is the sequence number (RFC 5288 §3, RFC 6655 §3).
 
-    expansion = EXPLICIT_NONCE_LENGTH + TAG_LENGTH
+    :param tag_length: how many bytes the algorithm adds.
+    """
 
-    def __init__(self, key: bytes, fixed_iv: bytes) -> None:
-        self._aead = AESGCM(key)
+    def __init__(self, aead: AESGCM | AESCCM, fixed_iv: bytes, tag_length: int) -> None:
+        self.expansion = EXPLICIT_NONCE_LENGTH + tag_length
+        self._aead = aead
         self._salt = fixed_iv
 
     def seal(self, content_type: int, epoch_and_sequence_number: int, plaintext: bytes) -> bytes:
@@ -60,6 +64,23 @@ class AesGcmProtection(RecordProtection):
             return self._aead.decrypt(nonce, fragment[EXPLICIT_NONCE_LENGTH:], additional_data)
         except InvalidTag:
             return None
+
+
+class AesGcmProtection(ExplicitNonceProtection):
+    """AES-GCM (RFC 5288 §3)."""
+
+    def __init__(self, key: bytes, fixed_iv: bytes) -> None:
+        super().__init__(AESGCM(key), fixed_iv, TAG_LENGTH)
+
+
+class AesCcmProtection(ExplicitNonceProtection):
+    """AES-CCM (RFC 6655 §3).
+
+    :param tag_length: 16 bytes, or 8 in the suites that say so.
+    """
+
+    def __init__(self, key: bytes, fixed_iv: bytes, tag_length: int) -> None:
+        super().__init__(AESCCM(key, tag_length), fixed_iv, tag_length)
 
 
 class ChaCha20Poly1305Protection(RecordProtection):
@@ -96,6 +117,12 @@ class ChaCha20Poly1305Protection(RecordProtection):
 
 def record_protection(parameters: CipherSuiteParameters, key: bytes, fixed_iv: bytes) -> RecordProtection:
     """The protection of a cipher suite with one direction's key and IV."""
-    if parameters.aead is AeadAlgorithm.CHACHA20_POLY1305:
-        return ChaCha20Poly1305Protection(key, fixed_iv)
-    return AesGcmProtection(key, fixed_iv)
+    match parameters.aead:
+        case AeadAlgorithm.CHACHA20_POLY1305:
+            return ChaCha20Poly1305Protection(key, fixed_iv)
+        case AeadAlgorithm.AES_128_CCM:
+            return AesCcmProtection(key, fixed_iv, TAG_LENGTH)
+        case AeadAlgorithm.AES_128_CCM_8:
+            return AesCcmProtection(key, fixed_iv, SHORT_TAG_LENGTH)
+        case _:
+            return AesGcmProtection(key, fixed_iv)

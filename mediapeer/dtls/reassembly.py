@@ -11,10 +11,12 @@ HANDSHAKE_HEADER_LENGTH = 12
 
 _HEADER_TAIL = struct.Struct("!H")
 
-MESSAGES_AHEAD = 8
-"How many messages, from the next one on, are collected at once: more than any flight has."
-MAXIMUM_PIECES = 128
-"How many separate pieces of one message are kept: what a small MTU with losses needs, and no more."
+MESSAGES_AHEAD = 7
+"How many messages, from the next one on, are collected at once: as many as the longest flight has."
+BLOCK_LENGTH = 512
+"Messages in pieces are kept in blocks of so many bytes: then it costs the same in how many pieces they come."
+BLOCKS_AHEAD = 16
+"How many blocks may be held of messages whose turn has not come."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,69 +83,105 @@ def parse_fragments(record_body: bytes) -> list[HandshakeFragment]:
             return fragments
 
 
-class _PartialMessage:
-    """A message of which some is here. Holds what was received, not what was announced."""
+class _Block:
+    """A stretch of a message, and which of its bytes are here."""
 
-    __slots__ = ("handshake_type", "length", "pieces")
+    __slots__ = ("data", "mask")
+
+    def __init__(self) -> None:
+        self.data = bytearray(BLOCK_LENGTH)
+        self.mask = 0  # bit n stands for the byte n
+
+    def add(self, start: int, data: bytes) -> int:
+        """Put ``data`` at ``start``; where there is a byte already, that stays.
+
+        :returns: how many bytes are new.
+        """
+        span = ((1 << len(data)) - 1) << start
+        present = self.mask & span
+        if not present:
+            self.data[start : start + len(data)] = data
+        elif present != span:
+            for index, byte in enumerate(data, start):
+                if not self.mask >> index & 1:
+                    self.data[index] = byte
+        self.mask |= span
+        return len(data) - present.bit_count()
+
+
+class _PartialMessage:
+    """A message of which some is here. Holds what was received, block by block, not what was announced."""
+
+    __slots__ = ("_blocks", "_missing", "_whole", "handshake_type", "length")
 
     def __init__(self, handshake_type: int, length: int) -> None:
         self.handshake_type = handshake_type
         self.length = length
-        self.pieces: list[tuple[int, bytearray]] = []  # by offset, apart from each other
+        self._blocks: dict[int, _Block] = {}
+        self._missing = length
+        self._whole = b""
 
     @property
     def is_complete(self) -> bool:
-        if not self.length:
-            return True
-        return len(self.pieces) == 1 and len(self.pieces[0][1]) == self.length
+        return not self._missing
 
     @property
     def body(self) -> bytes:
-        return bytes(self.pieces[0][1]) if self.pieces else b""
+        if self._whole or not self.length:
+            return self._whole
+        return b"".join(self._blocks[index].data for index in sorted(self._blocks))[: self.length]
 
     @property
-    def size(self) -> int:
-        return sum(len(data) for _, data in self.pieces)
+    def blocks(self) -> int:
+        """How many blocks it takes up."""
+        return _blocks_of(0, self.length) if self._whole else len(self._blocks)
+
+    def new_blocks(self, offset: int, length: int) -> int:
+        """How many blocks more a fragment would take up."""
+        indices = range(offset // BLOCK_LENGTH, (offset + length - 1) // BLOCK_LENGTH + 1)
+        return sum(index not in self._blocks for index in indices)
 
     def add(self, offset: int, data: bytes) -> None:
-        """Merge a fragment with the pieces it touches; where both have a byte, the one that came first stays."""
-        if self.pieces and offset == self.pieces[-1][0] + len(self.pieces[-1][1]):
-            self.pieces[-1][1].extend(data)  # in order, the common case
+        if len(data) == self.length:
+            self._whole, self._missing = data, 0
+            self._blocks.clear()
             return
-        start, merged = offset, bytearray(data)
-        apart = []
-        for piece_start, piece in self.pieces:
-            if piece_start + len(piece) < start or piece_start > start + len(merged):
-                apart.append((piece_start, piece))
-                continue
-            low = min(start, piece_start)
-            joined = bytearray(max(start + len(merged), piece_start + len(piece)) - low)
-            joined[start - low : start - low + len(merged)] = merged
-            joined[piece_start - low : piece_start - low + len(piece)] = piece
-            start, merged = low, joined
-        self.pieces = sorted([*apart, (start, merged)], key=lambda piece: piece[0])
+        position = 0
+        while position < len(data):
+            index, start = divmod(offset + position, BLOCK_LENGTH)
+            part = data[position : position + BLOCK_LENGTH - start]
+            block = self._blocks.get(index)
+            if block is None:
+                block = self._blocks[index] = _Block()
+            self._missing -= block.add(start, part)
+            position += len(part)
+
+
+def _blocks_of(offset: int, length: int) -> int:
+    """How many blocks a stretch touches."""
+    return (offset + length - 1) // BLOCK_LENGTH - offset // BLOCK_LENGTH + 1
 
 
 class HandshakeReassembler:
     """Collects the peer's fragments and hands out whole messages, in the order of ``message_seq``.
 
     Fragments are kept by epoch and ``message_seq``, so that nothing unprotected can mix with a message that has
-    to be protected, and no message can span a change of keys.
+    to be protected, and no message can span a change of keys. The next message always has room; what runs ahead of
+    it shares :data:`BLOCKS_AHEAD` blocks.
 
     :param maximum_message_size: the longest message that is taken, in bytes.
-    :param maximum_bytes: how much is held at once, in bytes, over all messages.
     """
 
-    def __init__(self, maximum_message_size: int, maximum_bytes: int) -> None:
+    def __init__(self, maximum_message_size: int) -> None:
         self.next_message_seq = 0
         self._maximum_message_size = maximum_message_size
-        self._maximum_bytes = maximum_bytes
+        self._maximum_blocks = _blocks_of(0, maximum_message_size) + BLOCKS_AHEAD
         self._partial: dict[tuple[int, int], _PartialMessage] = {}
 
     @property
-    def size(self) -> int:
-        """How many bytes of fragments are held."""
-        return sum(partial.size for partial in self._partial.values())
+    def blocks(self) -> int:
+        """How many blocks of :data:`BLOCK_LENGTH` bytes are held."""
+        return sum(partial.blocks for partial in self._partial.values())
 
     def add(self, epoch: int, fragment: HandshakeFragment) -> bool:
         """Take in a fragment that came in a record of ``epoch``.
@@ -163,18 +201,28 @@ class HandshakeReassembler:
         key = (epoch, fragment.message_seq)
         partial = self._partial.get(key)
         if partial is None:
-            partial = self._partial[key] = _PartialMessage(fragment.handshake_type, fragment.length)
+            partial = _PartialMessage(fragment.handshake_type, fragment.length)
         elif (partial.handshake_type, partial.length) != (fragment.handshake_type, fragment.length):
             raise PeerMisbehaved(
                 "fragments of one message differ in its type or length", AlertDescription.ILLEGAL_PARAMETER
             )
         if partial.is_complete and fragment.length:
             return True
-        if len(partial.pieces) >= MAXIMUM_PIECES or self.size + len(fragment.data) > self._maximum_bytes:
+        if not self._has_room(key, partial, fragment):
             return False
+        self._partial[key] = partial
         if fragment.data:
             partial.add(fragment.offset, fragment.data)
         return True
+
+    def _has_room(self, key: tuple[int, int], partial: _PartialMessage, fragment: HandshakeFragment) -> bool:
+        wanted = partial.new_blocks(fragment.offset, len(fragment.data)) if fragment.data else 0
+        if not wanted:
+            return True
+        ahead = sum(other.blocks for (_, seq), other in self._partial.items() if seq != self.next_message_seq)
+        if key[1] != self.next_message_seq and ahead + wanted > BLOCKS_AHEAD:
+            return False
+        return self.blocks + wanted <= self._maximum_blocks
 
     def next_message(self, epoch: int) -> ReassembledMessage | None:
         """The next message, if it is complete and came in ``epoch``."""
@@ -188,6 +236,10 @@ class HandshakeReassembler:
     def holds(self, epoch: int) -> bool:
         """Whether anything of a message to come is kept that came in ``epoch``."""
         return any(key[0] == epoch for key in self._partial)
+
+    def clear(self) -> None:
+        """Forget everything held."""
+        self._partial.clear()
 
     def drop_epoch(self, epoch: int) -> None:
         """Forget what came in ``epoch``."""

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from mediapeer.dtls.epochs import OpenedRecord, ReadEpoch12, ReadEpoch13, WriteEpoch, WriteEpoch12
-from mediapeer.dtls.record import UNIFIED_HEADER_EPOCH_MASK, Record, UnifiedRecord
+from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH, UNIFIED_HEADER_EPOCH_MASK, Record, UnifiedRecord
 
 MAXIMUM_HELD_RECORDS = 16
 "How many records without keys yet are kept for later (RFC 6347 §4.1, RFC 9147 §4.2.1)."
-MAXIMUM_HELD_BYTES = 32_768
+MAXIMUM_HELD_BYTES = 8_192
 OLD_EPOCH_LIFETIME = 240.0
 "How long the keys of an epoch that has passed still open late records, in seconds (RFC 9147 §4.2.1)."
 INITIAL_EPOCH = 0
@@ -35,6 +35,7 @@ class RecordLayer:
         "The epochs that we can write in; flights are sent again in the epoch that they were first sent in."
         self.writer = self.writers[INITIAL_EPOCH]
         "The epoch for alerts and data."
+        self._maximum_plaintext = MAXIMUM_PLAINTEXT_LENGTH
 
     def open(
         self,
@@ -114,19 +115,24 @@ class RecordLayer:
         if bits in self._unified and self._unified[bits].number == number:
             del self._unified[bits]
 
-    @property
-    def next_expiry(self) -> float | None:
-        """When keys are next to be let go of; ``None`` when none are."""
-        return min(self._expiries.values(), default=None)
-
     def expire(self, now: float) -> None:
         """Let go of what was retired long enough ago."""
+        if not self._expiries:
+            return
         for number in [number for number, expiry in self._expiries.items() if expiry <= now]:
             del self._expiries[number]
             self.drop_reader(number)
 
+    def limit_plaintext(self, size: int) -> None:
+        """Put at most ``size`` bytes into a protected record, in all epochs to come and those known."""
+        self._maximum_plaintext = size
+        for epoch in self.writers.values():
+            if epoch.number != INITIAL_EPOCH:
+                epoch.maximum_plaintext = size
+
     def install_writer(self, epoch: WriteEpoch) -> None:
         """Make an epoch known; see :meth:`switch_writer`."""
+        epoch.maximum_plaintext = self._maximum_plaintext
         self.writers[epoch.number] = epoch
 
     def switch_writer(self, number: int) -> None:
@@ -137,11 +143,13 @@ class RecordLayer:
         """Forget an epoch that nothing is sent in any more."""
         self.writers.pop(number, None)
 
-    def close(self) -> None:
-        """Drop all keys but the one that an alert may have to be repeated with."""
+    def close(self, *, may_repeat_alert: bool) -> None:
+        """Drop all keys, but the one that an alert may have to be repeated with."""
         self._plain.clear()
         self._unified.clear()
         self._expiries.clear()
         self._retiring.clear()
         self.take_held()
+        if not may_repeat_alert:
+            self.writer = WriteEpoch12(INITIAL_EPOCH, None)
         self.writers = {self.writer.number: self.writer}

@@ -32,7 +32,7 @@ class ContentType(enum.IntEnum):
 
 
 class HandshakeType(enum.IntEnum):
-    """``HandshakeType`` (RFC 5246 §7.4, RFC 6347 §4.3.2, RFC 9147 §5.2)."""
+    """``HandshakeType`` (RFC 5246 §7.4, RFC 6347 §4.3.2, RFC 6066 §8, RFC 9147 §5.2)."""
 
     HELLO_REQUEST = 0
     CLIENT_HELLO = 1
@@ -47,6 +47,7 @@ class HandshakeType(enum.IntEnum):
     CERTIFICATE_VERIFY = 15
     CLIENT_KEY_EXCHANGE = 16
     FINISHED = 20
+    CERTIFICATE_STATUS = 22
     KEY_UPDATE = 24
     MESSAGE_HASH = 254
 
@@ -96,32 +97,58 @@ class ExtensionType(enum.IntEnum):
     """``ExtensionType``, the ones this engine sends or reads (IANA TLS ExtensionType Values)."""
 
     SERVER_NAME = 0
+    STATUS_REQUEST = 5
     SUPPORTED_GROUPS = 10
     EC_POINT_FORMATS = 11
     SIGNATURE_ALGORITHMS = 13
     USE_SRTP = 14
     APPLICATION_LAYER_PROTOCOL_NEGOTIATION = 16
+    SIGNED_CERTIFICATE_TIMESTAMP = 18
+    CLIENT_CERTIFICATE_TYPE = 19
+    SERVER_CERTIFICATE_TYPE = 20
+    PADDING = 21
     EXTENDED_MASTER_SECRET = 23
+    RECORD_SIZE_LIMIT = 28
+    SESSION_TICKET = 35
+    PRE_SHARED_KEY = 41
+    EARLY_DATA = 42
     SUPPORTED_VERSIONS = 43
     COOKIE = 44
+    PSK_KEY_EXCHANGE_MODES = 45
+    CERTIFICATE_AUTHORITIES = 47
     KEY_SHARE = 51
     RENEGOTIATION_INFO = 0xFF01
 
 
 class CipherSuite(enum.IntEnum):
-    """``CipherSuite`` values that this engine can run (RFC 8446 §B.4, RFC 5289 §3.2, RFC 7905 §2)."""
+    """``CipherSuite`` values that this engine can run.
+
+    RFC 8446 §B.4, RFC 5289 §3.2, RFC 7905 §2, RFC 7251 §2; with PSKs RFC 5487 §2, RFC 6655 §3, RFC 8442 §3.
+    """
 
     TLS_AES_128_GCM_SHA256 = 0x1301
     TLS_AES_256_GCM_SHA384 = 0x1302
     TLS_CHACHA20_POLY1305_SHA256 = 0x1303
     TLS_AES_128_CCM_SHA256 = 0x1304
     TLS_AES_128_CCM_8_SHA256 = 0x1305
+    TLS_PSK_WITH_AES_128_GCM_SHA256 = 0x00A8
+    TLS_PSK_WITH_AES_256_GCM_SHA384 = 0x00A9
     TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 = 0xC02B
     TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 = 0xC02C
     TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 = 0xC02F
     TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 = 0xC030
+    TLS_PSK_WITH_AES_128_CCM = 0xC0A4
+    TLS_PSK_WITH_AES_128_CCM_8 = 0xC0A8
+    TLS_ECDHE_ECDSA_WITH_AES_128_CCM = 0xC0AC
+    TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8 = 0xC0AE
     TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 = 0xCCA8
     TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 = 0xCCA9
+    TLS_PSK_WITH_CHACHA20_POLY1305_SHA256 = 0xCCAB
+    TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256 = 0xCCAC
+    TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256 = 0xD001
+    TLS_ECDHE_PSK_WITH_AES_256_GCM_SHA384 = 0xD002
+    TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256 = 0xD003
+    TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256 = 0xD005
 
 
 #: Signalling values that stand in a list of cipher suites without being one (RFC 5746 §3.3, RFC 7507 §2).
@@ -140,10 +167,11 @@ class AeadAlgorithm(enum.Enum):
 
 
 class AuthenticationMethod(enum.Enum):
-    """The kind of key a server proves with a DTLS 1.2 suite. Ed25519 keys count as ECDSA (RFC 8422 §5.10)."""
+    """What the two sides prove with a DTLS 1.2 suite. Ed25519 keys count as ECDSA (RFC 8422 §5.10)."""
 
     ECDSA = "ECDSA"
     RSA = "RSA"
+    PSK = "PSK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +183,13 @@ class CipherSuiteParameters:
     hash_name: str
     "The hash of the PRF and of the transcript, as :mod:`hashlib` names it."
     authentication: AuthenticationMethod | None
-    "The kind of key the server authenticates with, or ``None`` in DTLS 1.3, where any suite goes with any key."
+    "What authenticates the server, or ``None`` in DTLS 1.3, where any suite goes with anything."
     key_length: int
     "Length of an AEAD key in bytes."
     fixed_iv_length: int
     "Length of the implicit part of the nonce, in bytes."
+    is_ephemeral: bool = True
+    "Whether there is a Diffie-Hellman exchange, and with it forward secrecy: not with a bare PSK (RFC 4279 §2)."
 
     @property
     def version(self) -> ProtocolVersion:
@@ -167,34 +197,52 @@ class CipherSuiteParameters:
         return ProtocolVersion.DTLS_1_3 if self.authentication is None else ProtocolVersion.DTLS_1_2
 
 
-_ECDSA, _RSA = AuthenticationMethod.ECDSA, AuthenticationMethod.RSA
+def _parameters(
+    aead: AeadAlgorithm, authentication: AuthenticationMethod | None, *, is_ephemeral: bool = True
+) -> CipherSuiteParameters:
+    """The parameters that follow from the AEAD: AES-256 goes with SHA-384, everything else with SHA-256."""
+    wide = aead is AeadAlgorithm.AES_256_GCM
+    chacha = aead is AeadAlgorithm.CHACHA20_POLY1305
+    return CipherSuiteParameters(
+        aead,
+        "sha384" if wide else "sha256",
+        authentication,
+        32 if wide or chacha else 16,
+        # In DTLS 1.2 the AES modes put the other eight bytes of the nonce into each record (RFC 5288 §3).
+        12 if authentication is None or chacha else 4,
+        is_ephemeral,
+    )
+
+
+_ECDSA, _RSA, _PSK = AuthenticationMethod.ECDSA, AuthenticationMethod.RSA, AuthenticationMethod.PSK
 _GCM_128, _GCM_256 = AeadAlgorithm.AES_128_GCM, AeadAlgorithm.AES_256_GCM
+_CCM, _CCM_8 = AeadAlgorithm.AES_128_CCM, AeadAlgorithm.AES_128_CCM_8
 _CHACHA = AeadAlgorithm.CHACHA20_POLY1305
 
 CIPHER_SUITE_PARAMETERS: dict[CipherSuite, CipherSuiteParameters] = {
-    CipherSuite.TLS_AES_128_GCM_SHA256: CipherSuiteParameters(_GCM_128, "sha256", None, 16, 12),
-    CipherSuite.TLS_AES_256_GCM_SHA384: CipherSuiteParameters(_GCM_256, "sha384", None, 32, 12),
-    CipherSuite.TLS_CHACHA20_POLY1305_SHA256: CipherSuiteParameters(_CHACHA, "sha256", None, 32, 12),
-    CipherSuite.TLS_AES_128_CCM_SHA256: CipherSuiteParameters(
-        AeadAlgorithm.AES_128_CCM, "sha256", None, 16, 12
-    ),
-    CipherSuite.TLS_AES_128_CCM_8_SHA256: CipherSuiteParameters(
-        AeadAlgorithm.AES_128_CCM_8, "sha256", None, 16, 12
-    ),
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: CipherSuiteParameters(
-        _GCM_128, "sha256", _ECDSA, 16, 4
-    ),
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: CipherSuiteParameters(_GCM_128, "sha256", _RSA, 16, 4),
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: CipherSuiteParameters(
-        _GCM_256, "sha384", _ECDSA, 32, 4
-    ),
-    CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384: CipherSuiteParameters(_GCM_256, "sha384", _RSA, 32, 4),
-    CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: CipherSuiteParameters(
-        _CHACHA, "sha256", _ECDSA, 32, 12
-    ),
-    CipherSuite.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256: CipherSuiteParameters(
-        _CHACHA, "sha256", _RSA, 32, 12
-    ),
+    CipherSuite.TLS_AES_128_GCM_SHA256: _parameters(_GCM_128, None),
+    CipherSuite.TLS_AES_256_GCM_SHA384: _parameters(_GCM_256, None),
+    CipherSuite.TLS_CHACHA20_POLY1305_SHA256: _parameters(_CHACHA, None),
+    CipherSuite.TLS_AES_128_CCM_SHA256: _parameters(_CCM, None),
+    CipherSuite.TLS_AES_128_CCM_8_SHA256: _parameters(_CCM_8, None),
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: _parameters(_GCM_128, _ECDSA),
+    CipherSuite.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: _parameters(_GCM_128, _RSA),
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384: _parameters(_GCM_256, _ECDSA),
+    CipherSuite.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384: _parameters(_GCM_256, _RSA),
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: _parameters(_CHACHA, _ECDSA),
+    CipherSuite.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256: _parameters(_CHACHA, _RSA),
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM: _parameters(_CCM, _ECDSA),
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8: _parameters(_CCM_8, _ECDSA),
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256: _parameters(_GCM_128, _PSK),
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_256_GCM_SHA384: _parameters(_GCM_256, _PSK),
+    CipherSuite.TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: _parameters(_CHACHA, _PSK),
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256: _parameters(_CCM, _PSK),
+    CipherSuite.TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256: _parameters(_CCM_8, _PSK),
+    CipherSuite.TLS_PSK_WITH_AES_128_GCM_SHA256: _parameters(_GCM_128, _PSK, is_ephemeral=False),
+    CipherSuite.TLS_PSK_WITH_AES_256_GCM_SHA384: _parameters(_GCM_256, _PSK, is_ephemeral=False),
+    CipherSuite.TLS_PSK_WITH_CHACHA20_POLY1305_SHA256: _parameters(_CHACHA, _PSK, is_ephemeral=False),
+    CipherSuite.TLS_PSK_WITH_AES_128_CCM: _parameters(_CCM, _PSK, is_ephemeral=False),
+    CipherSuite.TLS_PSK_WITH_AES_128_CCM_8: _parameters(_CCM_8, _PSK, is_ephemeral=False),
 }
 
 
@@ -244,6 +292,20 @@ class SignatureScheme(enum.IntEnum):
     RSA_PSS_RSAE_SHA384 = 0x0805
     RSA_PSS_RSAE_SHA512 = 0x0806
     ED25519 = 0x0807
+
+
+class CertificateType(enum.IntEnum):
+    """``CertificateType``: what a Certificate message carries (RFC 7250 §3)."""
+
+    X509 = 0
+    RAW_PUBLIC_KEY = 2
+
+
+class PskKeyExchangeMode(enum.IntEnum):
+    """``PskKeyExchangeMode`` (RFC 8446 §4.2.9). The one without forward secrecy is not spoken here."""
+
+    PSK_KE = 0
+    PSK_DHE_KE = 1
 
 
 class ClientCertificateType(enum.IntEnum):

@@ -11,6 +11,9 @@ from mediapeer.dtls.messages import ClientHello
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import AlertDescription, ExtensionType, HandshakeType, ProtocolVersion
 
+_OLDEST_FUTURE = 0x8000
+"Versions of DTLS count downwards, to here at the most: those of TLS, which are none, begin with 3."
+
 
 class ServerHelloPhase(Handshake):
     """Waits for a ClientHello, and hands over to the handshake of the best version that both speak.
@@ -66,7 +69,8 @@ def choose_version(configuration: DtlsConfiguration, hello: ClientHello) -> Prot
     body = hello.extensions.get(ExtensionType.SUPPORTED_VERSIONS)
     if body is not None:
         offered = extensions.parse_supported_versions(body)
-    elif hello.client_version >> 8 == 0xFE and hello.client_version <= ProtocolVersion.DTLS_1_2:
+    elif _OLDEST_FUTURE <= hello.client_version <= ProtocolVersion.DTLS_1_2:
+        # What is newer than 1.2 without that extension is of a future that did not come (RFC 8446 §D.2).
         offered = (ProtocolVersion.DTLS_1_2,)
     else:
         offered = ()

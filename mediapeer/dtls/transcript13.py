@@ -35,6 +35,17 @@ class Transcript:
         self._hash = hashlib.new(self.hash_name)
         self.add(HandshakeType.MESSAGE_HASH, digest)
 
+    def digest_up_to_binders(self, hash_name: str, hello: bytes, binders_length: int) -> bytes:
+        """The hash of all messages so far and of a ClientHello without its binders (RFC 8446 §4.2.11.2).
+
+        :param hash_name: of the PSK, as :mod:`hashlib` names it; before a hash is chosen there may be several.
+        :param hello: the whole body of the ClientHello.
+        """
+        header = HandshakeType.CLIENT_HELLO.to_bytes(1, "big") + len(hello).to_bytes(3, "big")
+        digest = self._hash.copy() if self._hash is not None else hashlib.new(hash_name, self._early)
+        digest.update(header + hello[: len(hello) - binders_length])
+        return digest.digest()
+
     def digest(self) -> bytes:
         """The hash of all messages so far. The hash must have been chosen."""
         return self._hash.copy().digest() if self._hash is not None else b""

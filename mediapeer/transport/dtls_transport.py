@@ -356,7 +356,7 @@ class DtlsTransport(GuardedEmitter):
             self._role,
             event.version.label,
             event.cipher_suite.name,
-            event.group.label,
+            event.group.label if event.group is not None else "no key exchange",
             1000 * self._handshake_duration,
         )
         self._set_state(State.CONNECTED)

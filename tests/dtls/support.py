@@ -17,8 +17,13 @@ from mediapeer.dtls import (
     HandshakeCompleted,
     ProtocolVersion,
     Role,
+    Session,
+    SessionEstablished,
     X509Credentials,
 )
+from mediapeer.dtls.reassembly import handshake_header, parse_fragments
+from mediapeer.dtls.record import RECORD_HEADER_LENGTH, Record, serialize_record, split_datagram
+from mediapeer.dtls.registry import ContentType, HandshakeType
 
 ONE_WAY_DELAY = 0.005
 PATIENCE = 120.0
@@ -65,10 +70,13 @@ class Pair:
         client: DtlsConfiguration | None = None,
         server: DtlsConfiguration | None = None,
         impairment: Impairment = deliver,
+        *,
+        session: Session | None = None,
+        now: float = 100.0,
     ) -> None:
-        self.now = 100.0
+        self.now = now
         self.impairment = impairment
-        self.client = DtlsConnection(client or configuration(), Role.CLIENT, self.now)
+        self.client = DtlsConnection(client or configuration(), Role.CLIENT, self.now, session)
         self.server = DtlsConnection(server or configuration(), Role.SERVER, self.now)
         self.events: dict[Role, list[Event]] = {Role.CLIENT: [], Role.SERVER: []}
         self.sent: dict[Role, list[bytes]] = {Role.CLIENT: [], Role.SERVER: []}
@@ -128,6 +136,11 @@ class Pair:
         (event,) = (e for e in self.events[role] if isinstance(e, HandshakeCompleted))
         return event
 
+    @property
+    def sessions(self) -> list[Session]:
+        """What the client may resume."""
+        return [e.session for e in self.events[Role.CLIENT] if isinstance(e, SessionEstablished)]
+
     def received(self, role: Role) -> list[bytes]:
         """The application data that end has received."""
         return [e.data for e in self.events[role] if isinstance(e, ApplicationData)]
@@ -146,3 +159,22 @@ class Pair:
         self.run()
         assert self.received(Role.SERVER)[before[Role.SERVER] :] == [b"from the client"]
         assert self.received(Role.CLIENT)[before[Role.CLIENT] :] == [b"from the server"]
+
+
+def rewrite(handshake_type: HandshakeType, change: Callable[[bytes], bytes]) -> Impairment:
+    """An impairment that changes a hello on its way, if it is whole in the first record of a datagram."""
+
+    def impair(role: Role, index: int, datagram: bytes) -> Sequence[tuple[float, bytes]]:
+        records, _ = split_datagram(datagram)
+        first = records[0]
+        is_hello = isinstance(first, Record) and first.content_type == ContentType.HANDSHAKE
+        if not isinstance(first, Record) or not is_hello or first.fragment[0] != handshake_type:
+            return [(0.0, datagram)]
+        (fragment,) = parse_fragments(first.fragment)
+        assert len(fragment.data) == fragment.length, "the hello comes in pieces: share X25519 only"
+        body = change(fragment.data)
+        changed = handshake_header(handshake_type, len(body), fragment.message_seq) + body
+        record = serialize_record(first.content_type, first.epoch_and_sequence_number, changed, first.version)
+        return [(0.0, record + datagram[RECORD_HEADER_LENGTH + len(first.fragment) :])]
+
+    return impair

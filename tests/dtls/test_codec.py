@@ -195,5 +195,6 @@ def test_every_message_has_its_own_type() -> None:
         HandshakeType.ENCRYPTED_EXTENSIONS,
         HandshakeType.KEY_UPDATE,
         HandshakeType.MESSAGE_HASH,
+        HandshakeType.CERTIFICATE_STATUS,
     }
     assert set(types) == set(HandshakeType) - only_in_13

@@ -28,6 +28,7 @@ from mediapeer.dtls import (
     NamedGroup,
     NegotiationFailed,
     NotConnected,
+    PreSharedKey,
     ProtocolVersion,
     Role,
     SignatureScheme,
@@ -76,17 +77,18 @@ def assert_refused(pair: Pair, by: Role, alert: AlertDescription, kind: type[Dtl
 def test_every_suite_runs_with_every_group(suite: CipherSuite, group: NamedGroup) -> None:
     """The suite decides on the version; the client offers both, with every suite there is."""
     is_rsa = CIPHER_SUITE_PARAMETERS[suite].authentication is AuthenticationMethod.RSA
-    own = credentials("rsa-2048" if is_rsa else "ecdsa-p256")
+    own = (credentials("rsa-2048" if is_rsa else "ecdsa-p256"), PreSharedKey(b"name", bytes(range(32))))
     # The certificate's curve has to be on offer too, as RFC 8422 §5.1 wants it.
     groups = (group, NamedGroup.SECP256R1)
     pair = Pair(
-        configuration(credentials=(own,), groups=groups, cipher_suites=tuple(CipherSuite)),
-        configuration(credentials=(own,), cipher_suites=(suite,), groups=(group,)),
+        configuration(credentials=own, groups=groups, cipher_suites=tuple(CipherSuite)),
+        configuration(credentials=own, cipher_suites=(suite,), groups=(group,)),
     ).run()
     version = CIPHER_SUITE_PARAMETERS[suite].version
-    assert pair.completed(Role.CLIENT) == HandshakeCompleted(version, suite, group, None, None)
+    used = group if CIPHER_SUITE_PARAMETERS[suite].is_ephemeral else None
+    assert pair.completed(Role.CLIENT) == HandshakeCompleted(version, suite, used, None, None)
     assert pair.client.version is pair.server.version is version
-    assert (pair.server.cipher_suite, pair.server.group) == (suite, group)
+    assert (pair.server.cipher_suite, pair.server.group) == (suite, used)
     pair.assert_connected()
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mediapeer.dtls import DecodeError, PeerMisbehaved
 from mediapeer.dtls.reassembly import (
-    MAXIMUM_PIECES,
+    BLOCK_LENGTH,
+    BLOCKS_AHEAD,
     MESSAGES_AHEAD,
     HandshakeFragment,
     HandshakeReassembler,
@@ -19,8 +20,8 @@ from mediapeer.dtls.reassembly import (
 EPOCH = 0
 
 
-def reassembler(maximum_message_size: int = 4096, maximum_bytes: int = 8192) -> HandshakeReassembler:
-    return HandshakeReassembler(maximum_message_size, maximum_bytes)
+def reassembler(maximum_message_size: int = 4096) -> HandshakeReassembler:
+    return HandshakeReassembler(maximum_message_size)
 
 
 def fragment(
@@ -38,7 +39,7 @@ def fragment(
 
 @given(st.data())
 def test_fragments_in_any_order_with_any_overlap_make_the_message(data: st.DataObject) -> None:
-    body = data.draw(st.binary(min_size=1, max_size=200))
+    body = data.draw(st.binary(min_size=1, max_size=200)) * data.draw(st.sampled_from([1, 7]))
     cuts = sorted({0, len(body), *data.draw(st.lists(st.integers(0, len(body)), max_size=12))})
     spans = list(itertools.pairwise(cuts))
     spans += data.draw(
@@ -49,12 +50,12 @@ def test_fragments_in_any_order_with_any_overlap_make_the_message(data: st.DataO
     subject = reassembler()
     for start, end in data.draw(st.permutations(spans)):
         subject.add(EPOCH, fragment(body, start, end))
-        assert subject.size <= len(body)
+        assert subject.blocks <= len(body) // BLOCK_LENGTH + 1
     message = subject.next_message(EPOCH)
     assert message is not None
     assert message.body == body
     assert message.serialize() == handshake_header(11, len(body), 0) + body
-    assert subject.size == 0
+    assert subject.blocks == 0
 
 
 @given(st.permutations(range(MESSAGES_AHEAD)))
@@ -105,7 +106,7 @@ def test_memory_follows_what_was_received_not_what_was_announced() -> None:
     subject = reassembler()
     for seq in range(MESSAGES_AHEAD):
         subject.add(EPOCH, fragment(b"x", seq=seq, length=4096))
-    assert subject.size == MESSAGES_AHEAD
+    assert subject.blocks == MESSAGES_AHEAD
 
 
 def test_a_message_that_is_too_long_is_fatal() -> None:
@@ -113,19 +114,35 @@ def test_a_message_that_is_too_long_is_fatal() -> None:
         reassembler().add(EPOCH, fragment(b"x", length=4097))
 
 
-def test_no_more_is_held_than_allowed() -> None:
-    subject = reassembler(maximum_message_size=4096, maximum_bytes=5000)
-    body = bytes(4000)
-    assert subject.add(EPOCH, fragment(body, 0, 3999, seq=1))
-    assert not subject.add(EPOCH, fragment(body, 0, 3999, seq=2))
-    assert subject.size <= 5000
+def test_what_runs_ahead_leaves_room_for_the_next_message() -> None:
+    subject = reassembler(maximum_message_size=16_384)
+    ahead, body = bytes(BLOCKS_AHEAD * BLOCK_LENGTH), bytes(range(256)) * 64
+    assert subject.add(EPOCH, fragment(ahead, 0, len(ahead) - 1, seq=1))
+    assert not subject.add(EPOCH, fragment(b"xy", 0, 1, seq=2))
+    for start in range(0, len(body), 1000):
+        assert subject.add(EPOCH, fragment(body, start, start + 1000))
+    message = subject.next_message(EPOCH)
+    assert message is not None
+    assert message.body == body
 
 
-def test_pieces_without_end_are_refused() -> None:
+def test_a_message_in_another_epoch_does_not_double_what_is_held() -> None:
+    subject = reassembler(maximum_message_size=16_384)
+    body = bytes(16_384)
+    assert subject.add(0, fragment(body, 0, 16_383))
+    subject.add(1, fragment(body, 0, 16_383))
+    assert subject.blocks <= 32 + BLOCKS_AHEAD
+
+
+def test_pieces_of_one_byte_in_any_order_cost_no_more_than_the_message() -> None:
     subject = reassembler()
-    body = bytes(4096)
-    taken = sum(subject.add(EPOCH, fragment(body, start, start + 1)) for start in range(0, 4096, 2))
-    assert taken == MAXIMUM_PIECES
+    body = bytes(range(256)) * 16
+    for start in [*range(4094, -1, -2), *range(1, 4096, 2)]:
+        assert subject.add(EPOCH, fragment(body, start, start + 1))
+        assert subject.blocks <= 8
+    message = subject.next_message(EPOCH)
+    assert message is not None
+    assert message.body == body
 
 
 def test_fragments_that_say_nothing_leave_nothing_behind() -> None:

@@ -1,0 +1,102 @@
+"""Sending the latest flight until it is answered: by the timer, on demand, and what ACKs have left of it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from mediapeer.dtls.configuration import DtlsConfiguration
+from mediapeer.dtls.flights import Flight, OutgoingMessage, RetransmissionTimer, mtu_after_timeouts
+from mediapeer.dtls.messages13 import RecordNumber
+
+MAXIMUM_DEMANDS = 12
+"How often a flight is sent again because somebody repeats what it answers, besides what the timer does."
+NOTHING_ANSWERED = -1
+
+
+class FlightTransmission:
+    """The latest flight of one end, its timer, and the MTU it is cut to.
+
+    :param transmit: cuts the flight to an MTU, seals it and has it sent.
+    :param activity: where it is counted what is sent again.
+    """
+
+    def __init__(
+        self,
+        configuration: DtlsConfiguration,
+        now: float,
+        transmit: Callable[[Flight, int], None],
+        activity: Counter[str],
+    ) -> None:
+        self.flight = Flight()
+        self.mtu = configuration.mtu
+        self.answers = NOTHING_ANSWERED
+        "The ``message_seq`` of the last message that the flight answers."
+        self.timer = RetransmissionTimer(
+            configuration.initial_retransmission_timeout,
+            configuration.maximum_retransmission_timeout,
+            configuration.maximum_retransmissions,
+        )
+        self._transmit = transmit
+        self._activity = activity
+        self._sent_at = now
+        self._demands = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing (left) to be sent again."""
+        return self.flight.is_done
+
+    def send(
+        self, messages: Sequence[OutgoingMessage], now: float, *, answers: int, is_answered: bool
+    ) -> None:
+        """Send a flight; again by the timer if it is to be answered, else on demand."""
+        self.flight = Flight(messages)
+        self.answers = answers
+        self._demands = 0
+        if is_answered:
+            self.timer.start(now)
+        else:
+            self.timer.stop()
+        self._sent_at = now
+        self._transmit(self.flight, self.mtu)
+
+    def forget(self) -> None:
+        """It was answered, and will not be asked for again."""
+        self.flight = Flight()
+        self.answers = NOTHING_ANSWERED
+        self.timer.stop()
+
+    def retransmit(self, now: float) -> None:
+        """Send again what is left of it."""
+        self._activity["retransmissions"] += 1
+        self._sent_at = now
+        self._transmit(self.flight, self.mtu)
+
+    def retransmit_the_rest(self, now: float) -> None:
+        """Send the rest now that some of it was acknowledged, and wait for that anew."""
+        self.timer.restart(now)
+        self.retransmit(now)
+
+    def retransmit_on_demand(self, now: float, *, is_authentic: bool = False) -> None:
+        """Send it again because the peer lacks it.
+
+        When anybody may have asked: ever more slowly, and not for ever, so that nobody has us send more than a share
+        of what we are sent.
+        """
+        if not is_authentic:
+            pace = self.timer.initial / 2 * 2**self._demands
+            if now - self._sent_at < pace or self._demands >= MAXIMUM_DEMANDS:
+                return
+            self._demands += 1
+        self.retransmit(now)
+
+    def fire(self, now: float) -> bool:
+        """The timer has fired: send again, or return false when that was often enough."""
+        if not self.timer.fire(now):
+            return False
+        self.mtu = mtu_after_timeouts(self.mtu, self.timer.timeouts)
+        self.retransmit(now)
+        return True
+
+    def acknowledge(self, numbers: Iterable[RecordNumber]) -> bool:
+        """Note what the peer has (RFC 9147 §7.2); whether anything was new."""
+        return self.flight.acknowledge(numbers)
