@@ -21,6 +21,7 @@ from mediapeer.dtls import (
     extensions,
 )
 from mediapeer.dtls.extensions import serialize_client_shares, serialize_cookie
+from mediapeer.dtls.key_exchange import generate_key_share
 from mediapeer.dtls.messages import CertificateVerify, ClientHello, ServerHello
 from mediapeer.dtls.reassembly import handshake_header
 from mediapeer.dtls.record import serialize_record
@@ -167,6 +168,10 @@ def test_fragments_that_are_never_completed_are_not_kept_without_bound(victim: R
         end.receive_datagram(fragment, 0.0)
         kept.append(end._reassembler.size)
     assert kept[-1] == kept[-500] == max(kept) <= 49_152
+    end = Pair().end(victim)
+    for seq in range(1000):
+        end.receive_datagram(piece(b"12", 0, 1, seq=end._reassembler.next_message_seq + seq), 0.0)
+    assert end._reassembler.size <= 8, "messages of a byte, without bound"
 
 
 # Who the peer is
@@ -276,8 +281,8 @@ def test_duplicate_key_shares(after_retry: bool) -> None:
     hello = ClientHello.parse(hello_body())
     if after_retry:
         assert is_server_hello(answers(server, [plain(hello)]))
-    group, share = (NamedGroup.SECP384R1, bytes(97)) if after_retry else (NamedGroup.X25519, bytes(32))
-    once = serialize_client_shares({group: share})[2:]
+    group = NamedGroup.SECP384R1 if after_retry else NamedGroup.X25519
+    once = serialize_client_shares({group: generate_key_share(group).public})[2:]
     doubled = len(once * 20).to_bytes(2, "big") + once * 20
     assert answers(server, [plain(with_shares(hello, doubled), int(after_retry))])[0][0] == ContentType.ALERT
     assert_refused(server, ALERT.ILLEGAL_PARAMETER)
