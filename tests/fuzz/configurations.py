@@ -13,8 +13,10 @@ from mediapeer.dtls import (
     NamedGroup,
     ProtocolVersion,
     Role,
+    SignatureScheme,
     SrtpProtectionProfile,
 )
+from mediapeer.dtls.registry import ExtensionType
 from tests.fuzz.determinism import credentials
 
 V12, V13 = ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3
@@ -94,4 +96,33 @@ MEETINGS = (
         kind="rsa-2048",
         is_repeatable=False,
     ),
+    Meeting(
+        "1.3, RSA, in the end without a certificate",
+        {"key_log": lambda line: None},
+        {"credentials": ()},
+        kind="rsa-2048",
+        is_repeatable=False,
+    ),
+    Meeting("1.2 without a certificate", {"maximum_version": V12}, {"credentials": ()}),
+    Meeting(
+        "1.3 after a retry, no curve in common but one",
+        {"maximum_retransmissions": 2, "handshake_timeout": 5.0},
+        {"groups": (NamedGroup.X25519, NamedGroup.SECP521R1), "groups_to_share": ()},
+        {"groups": (NamedGroup.SECP384R1, NamedGroup.SECP521R1)},
+        kind="ecdsa-p384",
+    ),
+)
+
+#: Code points that stand in messages, as two bytes each.
+CODE_POINTS = tuple(
+    int(value).to_bytes(2, "big")
+    for kind in (
+        CipherSuite,
+        ExtensionType,
+        NamedGroup,
+        ProtocolVersion,
+        SignatureScheme,
+        SrtpProtectionProfile,
+    )
+    for value in kind
 )

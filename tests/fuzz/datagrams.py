@@ -15,7 +15,7 @@ from mediapeer.dtls.messages13 import RecordNumber, serialize_ack
 from mediapeer.dtls.reassembly import handshake_header
 from mediapeer.dtls.record import serialize_record
 from mediapeer.dtls.registry import ContentType
-from tests.fuzz.configurations import MEETINGS
+from tests.fuzz.configurations import CODE_POINTS, MEETINGS
 from tests.fuzz.determinism import repeatable
 from tests.fuzz.duel import TALK, Duel, End, other
 from tests.fuzz.insider import Edit, KeyHolder, next_message_seq, tampering
@@ -23,6 +23,8 @@ from tests.fuzz.program import Argument, Program, Step, mutate_steps
 from tests.fuzz.target import require
 
 MAXIMUM_LENGTH = 8192
+MAXIMUM_REPETITIONS = 64
+"How many steps of an input may be repetitions."
 REPEATED_ONE_IN = 16
 "Which share of the inputs is run twice, to see the same happen."
 
@@ -32,20 +34,25 @@ class Attack:
 
     def __init__(self, victim: Role, program: Program) -> None:
         generator = random.Random(1)
-        self._program = program
-        self._victim_role = victim
+        self._latest: Step | None = None
+        self._repetitions = MAXIMUM_REPETITIONS
         edits = [Edit.parse(step.argument) for step in program.steps if _name(step) == "tamper"]
         meeting = MEETINGS[program.setting]
-        with repeatable(generator), tampering(other(victim), edits):
-            self.duel = Duel(meeting, generator)
+        with repeatable(generator), tampering(other(victim), edits) as said:
+            self.duel = Duel(meeting, generator, said)
             self.duel.is_honest = not edits
             self._victim, self._peer = self.duel.ends[victim], self.duel.ends[other(victim)]
             self._keys = KeyHolder(self._peer.connection)
             for step in program.steps:
-                if (operation := OPERATIONS.get(_name(step))) is not None:
-                    operation(self, Argument(step.argument))
-                    self._keys.look()
+                self._do(step)
             self.duel.settle()
+
+    def _do(self, step: Step) -> None:
+        if (operation := OPERATIONS.get(_name(step))) is not None:
+            operation(self, Argument(step.argument))
+            self._keys.look()
+            if operation is not Attack.repeat:
+                self._latest = step
 
     def _end(self, selector: int) -> End:
         return self._peer if selector & 1 else self._victim
@@ -186,6 +193,7 @@ class Attack:
             argument.rest(),
         )
         number = next_message_seq(self._victim.connection) + ahead & 0xFFFF
+        self.duel.said[self._peer.role].add(handshake_type)
         self._seal(epoch, ContentType.HANDSHAKE, handshake_header(handshake_type, len(body), number) + body)
 
     def seal_ack(self, argument: Argument) -> None:
@@ -198,6 +206,22 @@ class Attack:
         epoch = self._keys.epoch(argument.uint8())
         epoch.next_sequence_number += argument.uint16() << argument.uint8() % 40
         self.duel.is_honest = False
+
+    def large(self, argument: Argument) -> None:
+        """A record of any type, with so many zeros in it; unprotected, or in any epoch."""
+        how, content_type, plaintext = argument.uint8(), argument.uint8(), bytes(argument.uint16())
+        if how:
+            self._seal(how, content_type, plaintext)
+        else:
+            self.duel.receive(self._victim, serialize_record(content_type, 0, plaintext))
+
+    def repeat(self, argument: Argument) -> None:
+        """The step before this one, so many times again."""
+        if self._latest is None:
+            return
+        for _ in range(min(argument.uint8(), self._repetitions)):
+            self._repetitions -= 1
+            self._do(self._latest)
 
     # Parts of these
 
@@ -214,6 +238,7 @@ class Attack:
 
     def _fragment(self, argument: Argument) -> bytes:
         handshake_type, ahead = argument.uint8(), argument.uint8() - 2
+        self.duel.said[self._peer.role].add(handshake_type)
         length, offset = argument.uint24(), argument.uint24()
         number = max(0, next_message_seq(self._victim.connection) + ahead)
         body = argument.rest()
@@ -271,6 +296,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "seal_message": Attack.seal_message,
     "seal_ack": Attack.seal_ack,
     "skip": Attack.skip,
+    "large": Attack.large,
+    "repeat": Attack.repeat,
 }
 _NAMES = tuple(OPERATIONS)
 
@@ -300,4 +327,4 @@ def mutate(data: bytes, generator: random.Random) -> bytes:
     """See :class:`tests.fuzz.target.Target`."""
     if generator.random() < 0.3:
         return data
-    return mutate_steps(data, generator, len(OPERATIONS), len(MEETINGS))
+    return mutate_steps(data, generator, len(OPERATIONS), len(MEETINGS), CODE_POINTS)

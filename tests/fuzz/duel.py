@@ -6,11 +6,13 @@ Both ends are watched alike: one may be told to misbehave, but what it does on i
 import math
 import random
 from collections import Counter, deque
+from collections.abc import Mapping
 
 from mediapeer.dtls import (
     AlertDescription,
     AlertReceived,
     ApplicationData,
+    ClientAuthentication,
     ConnectionClosed,
     ConnectionFailed,
     DtlsConfiguration,
@@ -19,8 +21,10 @@ from mediapeer.dtls import (
     HandshakeCompleted,
     HandshakeTimeout,
     NotConnected,
+    ProtocolVersion,
     Role,
 )
+from mediapeer.dtls.registry import HandshakeType
 from tests.fuzz.configurations import Meeting
 from tests.fuzz.target import require, retained_bytes
 
@@ -47,8 +51,10 @@ def other(role: Role) -> Role:
 class End:
     """One end and what is known of it."""
 
-    def __init__(self, role: Role, configuration: DtlsConfiguration, now: float) -> None:
+    def __init__(self, role: Role, configuration: DtlsConfiguration, now: float, peer_said: set[int]) -> None:
         self.role = role
+        self.peer_said = peer_said
+        "The types of all handshake messages that the peer has sent."
         self.configuration = configuration
         self.connection = DtlsConnection(configuration, role, now)
         self.inbox: deque[bytes] = deque(maxlen=UNDER_WAY)
@@ -69,6 +75,7 @@ class End:
             case HandshakeCompleted():
                 require(self.completed is None, f"{self.role}: a second HandshakeCompleted")
                 self.completed = event
+                self._check_what_was_needed()
                 if self.connection.is_connected:  # it may have ended in the same datagram
                     self.keying_material = self.connection.export_keying_material(LABEL, b"", 32)
             case ApplicationData(data):
@@ -85,6 +92,23 @@ class End:
                     f"{self.role}: a mistake of its own: {error}",
                 )
                 self.is_over = True
+
+    def _check_what_was_needed(self) -> None:
+        """No message that proves who the peer is can be left out, whatever the peer does."""
+        chain = self.connection.peer_certificate_chain
+        required = self.configuration.client_authentication is ClientAuthentication.REQUIRED
+        if self.connection.is_connected and (self.role is Role.CLIENT or required):
+            require(chain, f"{self.role}: connected to nobody")
+        needed = {HandshakeType.FINISHED}
+        if self.role is Role.SERVER:
+            needed |= {HandshakeType.CLIENT_HELLO}
+            if chain:
+                needed |= {HandshakeType.CERTIFICATE, HandshakeType.CERTIFICATE_VERIFY}
+        elif self.connection.version is ProtocolVersion.DTLS_1_2:
+            needed |= {HandshakeType.CERTIFICATE, HandshakeType.SERVER_KEY_EXCHANGE}
+        elif self.connection.version is ProtocolVersion.DTLS_1_3:
+            needed |= {HandshakeType.CERTIFICATE, HandshakeType.CERTIFICATE_VERIFY}
+        require(needed <= self.peer_said, f"{self.role}: connected without {needed - self.peer_said}")
 
     def check(self) -> None:
         """What its properties say must fit what its events have said."""
@@ -111,16 +135,21 @@ class Duel:
 
     :param meeting: what both are configured with.
     :param generator: where all randomness comes from.
+    :param said: the types of handshake message that each side has sent, as :func:`tampering` knows them.
     """
 
-    def __init__(self, meeting: Meeting, generator: random.Random) -> None:
+    def __init__(self, meeting: Meeting, generator: random.Random, said: Mapping[Role, set[int]]) -> None:
+        self.said = said
         self.now = 1000.0
         self.is_honest = True
         "Whether both ends do what the engine means to. The path may do anything all the same."
         self.log: list[tuple[object, ...]] = []
         "What happened, to be compared with another time."
         self._meeting = meeting
-        self.ends = {role: End(role, meeting.configuration(role, generator), self.now) for role in Role}
+        self.ends = {
+            role: End(role, meeting.configuration(role, generator), self.now, said[other(role)])
+            for role in Role
+        }
         for end in self.ends.values():
             self.collect(end)
 
@@ -209,6 +238,9 @@ class Duel:
         if end.completed is None or peer.completed is None:
             return
         require(end.completed == peer.completed, f"{end.completed} and {peer.completed}")
+        chain = end.connection.peer_certificate_chain
+        known = {credentials.chain for credentials in peer.configuration.credentials}
+        require(not chain or chain in known, f"{end.role}: has another certificate than the peer's")
         materials = {end.keying_material, peer.keying_material} - {None}
         require(len(materials) <= 1, "both ends export, and different keys")
         errors = [e.connection.error for e in (end, peer)]

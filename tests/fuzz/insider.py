@@ -136,13 +136,23 @@ def _with_extensions(
 
 
 @contextlib.contextmanager
-def tampering(role: Role, edits: list[Edit]) -> Iterator[None]:
-    """Have the handshakes of one role send other messages than they mean to."""
+def tampering(
+    role: Role, edits: list[Edit], record: list[tuple[int, bytes]] | None = None
+) -> Iterator[dict[Role, set[int]]]:
+    """Have the handshakes of one role send other messages than they mean to.
+
+    :param record: where each message of both sides is added to, before it is changed.
+    :returns: which types of message each side has sent so far.
+    """
     send = Handshake._send
     seen: dict[int, int] = {}
+    said: dict[Role, set[int]] = {role: set() for role in Role}
 
     def send_edited(self: Handshake, message: Any, epoch: int = 0) -> None:
+        if record is not None:
+            record.append((int(message.handshake_type), message.serialize()))
         if self.role is not role:
+            said[self.role].add(int(message.handshake_type))
             send(self, message, epoch)
             return
         kind = int(message.handshake_type)
@@ -154,12 +164,13 @@ def tampering(role: Role, edits: list[Edit]) -> Iterator[None]:
                     new for old in edited for new in edit.apply(old, functools.partial(_signed, self, old))
                 ]
         for new in edited[:8]:
+            said[role].add(new.handshake_type)
             known = next((t for t in HandshakeType if t == new.handshake_type), new.handshake_type)
             send(self, RawMessage(known, new.body), epoch)  # type: ignore[arg-type]
 
     Handshake._send = send_edited  # type: ignore[method-assign]
     try:
-        yield
+        yield said
     finally:
         Handshake._send = send  # type: ignore[method-assign]
 

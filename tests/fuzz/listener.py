@@ -18,7 +18,7 @@ from mediapeer.dtls.messages import HelloVerifyRequest, ServerHello
 from mediapeer.dtls.reassembly import handshake_header, parse_fragments
 from mediapeer.dtls.record import Record, serialize_record, split_datagram
 from mediapeer.dtls.registry import HYBRID_GROUPS, ContentType, ExtensionType, HandshakeType, NamedGroup
-from tests.fuzz.configurations import MEETINGS
+from tests.fuzz.configurations import CODE_POINTS, MEETINGS
 from tests.fuzz.determinism import repeatable
 from tests.fuzz.insider import Edit, tampering
 from tests.fuzz.program import Argument, Program, mutate_steps, program
@@ -230,7 +230,11 @@ def run(data: bytes) -> None:
 
 def mutate(data: bytes, generator: random.Random) -> bytes:
     """See :class:`tests.fuzz.target.Target`."""
-    return data if generator.random() < 0.3 else mutate_steps(data, generator, len(OPERATIONS), len(MEETINGS))
+    return (
+        data
+        if generator.random() < 0.3
+        else mutate_steps(data, generator, len(OPERATIONS), len(MEETINGS), CODE_POINTS)
+    )
 
 
 def seeds() -> Iterable[tuple[str, bytes]]:

@@ -5,7 +5,7 @@ whole. Steps that a target does not know say nothing, so that inputs stay what t
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MAXIMUM_STEPS = 64
@@ -83,11 +83,18 @@ class Argument:
         return data
 
 
-def mutate_steps(data: bytes, generator: random.Random, operations: int, settings: int = 256) -> bytes:
-    """Change a program by whole steps, or one step's argument by a byte.
+def mutate_steps(
+    data: bytes,
+    generator: random.Random,
+    operations: int,
+    settings: int = 256,
+    words: Sequence[bytes] = (b"",),
+) -> bytes:
+    """Change a program by whole steps, or one step's argument by a byte or a word.
 
     :param operations: how many operations there are.
     :param settings: how many settings there are.
+    :param words: what stands in arguments and means something.
     """
     parsed = Program.parse(data)
     steps = list(parsed.steps)
@@ -110,25 +117,28 @@ def mutate_steps(data: bytes, generator: random.Random, operations: int, setting
                 setting = generator.randrange(settings)
             case _ if steps:
                 place %= len(steps)
-                steps[place] = Step(steps[place].operation, _changed(steps[place].argument, generator))
+                steps[place] = Step(steps[place].operation, _changed(steps[place].argument, generator, words))
             case _:
                 steps.insert(place, Step(generator.randrange(operations), b""))
     return Program(setting, tuple(steps[:MAXIMUM_STEPS])).serialize()
 
 
-def _changed(argument: bytes, generator: random.Random) -> bytes:
+def _changed(argument: bytes, generator: random.Random, words: Sequence[bytes]) -> bytes:
     if not argument:
         return generator.randbytes(generator.randrange(1, 9))
     changed = bytearray(argument)
     place = generator.randrange(len(changed))
-    match generator.randrange(5):
-        case 0:
-            changed[place] = generator.choice((0, 1, 2, 3, 0x7F, 0x80, 0xFE, 0xFF))
-        case 1:
-            changed[place] ^= 1 << generator.randrange(8)
+    match generator.randrange(7):
+        case 0 | 1:
+            word = generator.choice(words)
+            changed[place : place + len(word)] = word
         case 2:
-            changed[place:place] = generator.randbytes(generator.randrange(1, 5))
+            changed[place] = generator.choice((0, 1, 2, 3, 0x7F, 0x80, 0xFE, 0xFF))
         case 3:
+            changed[place] ^= 1 << generator.randrange(8)
+        case 4:
+            changed[place:place] = generator.randbytes(generator.randrange(1, 5))
+        case 5:
             del changed[place : place + generator.randrange(1, 9)]
         case _:
             changed[place] = generator.randrange(256)

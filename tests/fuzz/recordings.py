@@ -4,11 +4,10 @@ import functools
 import random
 
 from mediapeer.dtls import Role
-from mediapeer.dtls.handshake import Handshake
 from tests.fuzz.configurations import MEETINGS, Meeting
 from tests.fuzz.determinism import repeatable
 from tests.fuzz.duel import TALK, Duel
-from tests.fuzz.insider import RawMessage
+from tests.fuzz.insider import tampering
 
 
 class Recording:
@@ -16,21 +15,11 @@ class Recording:
 
     def __init__(self, meeting: Meeting) -> None:
         self.messages: list[tuple[int, bytes]] = []
-        send = Handshake._send
-
-        def send_noted(handshake: Handshake, message: RawMessage, epoch: int = 0) -> None:
-            self.messages.append((int(message.handshake_type), message.serialize()))
-            send(handshake, message, epoch)  # type: ignore[arg-type]
-
-        generator = random.Random(1)
-        Handshake._send = send_noted  # type: ignore[assignment,method-assign]
-        try:
-            with repeatable(generator):
-                duel = Duel(meeting, generator)
-                duel.pump(TALK)
-                duel.settle()
-        finally:
-            Handshake._send = send  # type: ignore[method-assign]
+        generator = random.Random(2)  # not the one of the targets: there what is recorded must be of no use
+        with repeatable(generator), tampering(Role.CLIENT, [], self.messages) as said:
+            duel = Duel(meeting, generator, said)
+            duel.pump(TALK)
+            duel.settle()
         self.datagrams = {role: tuple(duel.ends[role].sent) for role in Role}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mediapeer.dtls import Role
 from mediapeer.dtls.codec import vector
-from mediapeer.dtls.messages13 import NewSessionTicket13
+from mediapeer.dtls.messages13 import HELLO_RETRY_REQUEST_RANDOM, NewSessionTicket13
 from mediapeer.dtls.registry import ContentType, ExtensionType, HandshakeType
 from tests.fuzz import insider
 from tests.fuzz.configurations import MEETINGS
@@ -113,6 +113,35 @@ _STORIES: dict[str, Steps] = {
         do("seal", _ALERT + b"\1\x5a"),
         do("seal", _ALERT + b"\1\0"),
     ],
+    "flood": [
+        do("large", b"\0\x16\xff\xff"),
+        do("large", b"\0\x17\x40\0"),
+        do("plain_fragment", b"\0\1\x0b\3\0\x40\0\0\0\x20" + bytes(64)),
+        do("repeat", b"\x08"),
+        do("raw", _FORGED),
+        do("repeat", b"\x20"),
+        do("pump"),
+        do("send", b"\1" + bytes(100)),
+        do("repeat", b"\x10"),
+        do("large", b"\xff\x17\x41\0"),
+    ],
+    "early data": [
+        do("deliver", b"\0\0"),
+        do("deliver", b"\1\0"),
+        do("deliver", b"\0\0"),
+        do("seal", b"\xff\x17early"),
+        do("repeat", b"\x18"),
+        do("pump"),
+    ],
+    "retry": [
+        do("plain_fragment", b"\0\0\3\2\0\0\7\0\0\0\xfe\xff\4\1\2\3\4"),
+        do(
+            "plain_fragment",
+            b"\0\0\2\2\0\0\x38\0\0\0\xfe\xfd" + HELLO_RETRY_REQUEST_RANDOM + b"\0\x13\1\0"
+            b"\0\x10\0\x2b\0\2\xfe\xfc\0\x2c\0\6\0\4\1\2\3\4",
+        ),
+        do("pump"),
+    ],
     "ticket": [
         do("pump"),
         do(
@@ -126,6 +155,7 @@ _STORIES: dict[str, Steps] = {
         *(tamper(kind, 0, kind % insider.EDIT_KINDS, b"\0\x2b\0\2") for kind in (1, 2, 8, 11, 13)),
         do("pump"),
     ],
+    "unproven": [tamper(HandshakeType.CERTIFICATE_VERIFY, 0, insider.LEAVE_OUT, b""), do("pump")],
     "shares": [
         tamper(HandshakeType.SERVER_KEY_EXCHANGE, 0, insider.SIGN_AGAIN, b"\0\0" + bytes(32)),
         tamper(HandshakeType.CLIENT_KEY_EXCHANGE, 0, insider.REPLACE, vector(bytes(32), 1)),
