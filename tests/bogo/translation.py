@@ -1,0 +1,300 @@
+"""The runner's flags as a configuration of the engine.
+
+What BoringSSL does by default is what the runner expects of a shim, so it stands here: versions, groups, time-outs,
+limits. None of it is special to a test.
+"""
+
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from mediapeer import dtls
+from mediapeer.dtls import (
+    AlertDescription,
+    CertificateRejected,
+    CipherSuite,
+    ClientAuthentication,
+    DtlsConfiguration,
+    NamedGroup,
+    NegotiationFailed,
+    ProtocolVersion,
+    SignatureScheme,
+    SrtpProtectionProfile,
+    X509Credentials,
+)
+
+from .flags import CredentialFlags, Flags, Unimplemented
+
+DEFAULT_GROUPS = (
+    NamedGroup.X25519MLKEM768,
+    NamedGroup.X25519,
+    NamedGroup.SECP256R1,
+    NamedGroup.SECP384R1,
+)
+DEFAULT_MTU = 1500 - 28
+"An Ethernet frame without the headers of IPv4 and UDP."
+INITIAL_TIMEOUT = 0.4
+MAXIMUM_TIMEOUT = 60.0
+MAXIMUM_RETRANSMISSIONS = 12
+MAXIMUM_MESSAGE_SIZE = 16_384
+MAXIMUM_CERTIFICATES_SIZE = 102_400
+"What may come from a peer that may send certificates, unless the runner says otherwise."
+_DTLS_1_0 = 0xFEFF
+
+HAS_SESSIONS = hasattr(dtls, "SessionEstablished")
+
+T = TypeVar("T")
+
+
+@dataclass
+class Process:
+    """What outlives a connection: what a server needs to know its sessions again, and a client's session."""
+
+    ticket_keys: Any = None
+    session_cache: Any = None
+    session: Any = None
+    verification_failed: bool = False
+
+
+class ShimVerifier:
+    """Takes or refuses every peer, as the flags say, and remembers what it did."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self.was_asked = False
+
+    def verify_peer(self, chain: Sequence[bytes]) -> None:
+        """Refuse the peer if the flags want that and its certificate matters; then its OCSP response."""
+        flags = self._flags
+        if not chain:
+            return
+        self.was_asked = True
+        if flags.verify_fail and flags.use_custom_verify_callback:
+            raise CertificateRejected("the verifier refuses the peer", AlertDescription.CERTIFICATE_UNKNOWN)
+        if flags.verify_fail and (flags.verify_peer or flags.require_any_client_certificate):
+            raise CertificateRejected("the verifier refuses the peer", AlertDescription.HANDSHAKE_FAILURE)
+        if flags.fail_ocsp_callback and flags.enable_ocsp_stapling and not flags.server:
+            alert = AlertDescription.BAD_CERTIFICATE_STATUS_RESPONSE
+            raise CertificateRejected("the verifier refuses the OCSP response", alert)
+
+    def verify_raw_public_key(self, public_key_info: bytes) -> None:
+        """Refuse a key that is not the one in the flags."""
+        self.was_asked = True
+        if hashlib.sha256(public_key_info).digest() != self._flags.expect_peer_rpk_sha256:
+            raise CertificateRejected("the verifier refuses the key", AlertDescription.CERTIFICATE_UNKNOWN)
+
+
+@dataclass
+class Translation:
+    """A configuration, and what its parts are called by the runner."""
+
+    configuration: DtlsConfiguration
+    verifier: ShimVerifier
+    credentials: list[Any] = field(default_factory=list)
+    "Those the runner numbers, from 0; the default one is not among them."
+
+
+def translate(flags: Flags, process: Process) -> Translation:
+    """The configuration that ``flags`` describe.
+
+    :raises Unimplemented: when the engine does not have what they want.
+    :raises ConfigurationError: when the engine refuses it.
+    """
+    verifier = ShimVerifier(flags)
+    numbered = [_credentials(each) for each in flags.credentials]
+    credentials = list(numbered)
+    if flags.default_credential.cert_file or flags.default_credential.key_file:
+        credentials.append(_credentials(flags.default_credential, flags))
+    if flags.psk:
+        credentials.append(_make(_kind("PreSharedKey"), {"identity": flags.psk_identity, "key": flags.psk}))
+    wanted: dict[str, object] = {
+        "verifier": verifier,
+        "credentials": tuple(credentials),
+        "cipher_suites": tuple(CipherSuite),
+        "require_extended_master_secret": False,
+        **_versions(flags),
+        **_path(flags),
+        **_authentication(flags),
+        **_extensions(flags),
+        **_sessions(flags, process),
+    }
+    return Translation(_make(DtlsConfiguration, wanted), verifier, numbered)
+
+
+def _make(kind: type[T], wanted: Mapping[str, object]) -> T:
+    """An instance of a dataclass of the engine, if it has all the fields that are wanted."""
+    _check_fields(kind, wanted)
+    return kind(**wanted)
+
+
+def _check_fields(kind: type, wanted: Mapping[str, object]) -> None:
+    missing = wanted.keys() - {each.name for each in fields(kind)}
+    if missing:
+        raise Unimplemented(f"{kind.__name__} has no {', '.join(sorted(missing))}")
+
+
+def _kind(name: str) -> Any:
+    if not hasattr(dtls, name):
+        raise Unimplemented(f"the engine has no {name}")
+    return getattr(dtls, name)
+
+
+def _versions(flags: Flags) -> dict[str, object]:
+    # DTLS 1.0 is what the flags start from. This engine does not have it, so its range begins above.
+    minimum = min(flags.min_version or _DTLS_1_0, ProtocolVersion.DTLS_1_2)
+    maximum = flags.max_version or ProtocolVersion.DTLS_1_3
+    if flags.no_tls12 and minimum == ProtocolVersion.DTLS_1_2:
+        minimum = ProtocolVersion.DTLS_1_3
+    if flags.no_tls13 and maximum == ProtocolVersion.DTLS_1_3:
+        maximum = ProtocolVersion.DTLS_1_2
+    wanted: dict[str, object] = {
+        "minimum_version": ProtocolVersion(minimum),
+        "maximum_version": ProtocolVersion(maximum),
+        "groups": _members(NamedGroup, flags.curves) or DEFAULT_GROUPS,
+    }
+    if flags.verify_prefs:
+        wanted["signature_schemes"] = _members(SignatureScheme, flags.verify_prefs)
+    if flags.enable_grease:
+        wanted["grease"] = True
+    if flags.permute_extensions:
+        wanted["permute_extensions"] = True
+    return wanted
+
+
+def _members(kind: Any, values: Sequence[int]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(value) for value in values)
+    except ValueError as error:
+        raise Unimplemented(str(error)) from None
+
+
+def _path(flags: Flags) -> dict[str, object]:
+    takes_certificates = not flags.server or _client_authentication(flags) is not ClientAuthentication.NONE
+    return {
+        "mtu": flags.mtu or DEFAULT_MTU,
+        "initial_retransmission_timeout": flags.initial_timeout_duration_ms / 1000 or INITIAL_TIMEOUT,
+        "maximum_retransmission_timeout": MAXIMUM_TIMEOUT,
+        "maximum_retransmissions": MAXIMUM_RETRANSMISSIONS,
+        "handshake_timeout": None,
+        "maximum_handshake_message_size": max(
+            MAXIMUM_MESSAGE_SIZE,
+            (flags.max_cert_list or MAXIMUM_CERTIFICATES_SIZE) if takes_certificates else 0,
+        ),
+    }
+
+
+def _client_authentication(flags: Flags) -> ClientAuthentication:
+    if flags.verify_peer:
+        return ClientAuthentication.OPTIONAL
+    if flags.require_any_client_certificate:
+        return ClientAuthentication.REQUIRED
+    return ClientAuthentication.NONE
+
+
+def _authentication(flags: Flags) -> dict[str, object]:
+    wanted: dict[str, object] = {"client_authentication": _client_authentication(flags)}
+    if flags.host_name:
+        wanted["server_name"] = os.fsdecode(flags.host_name)
+    if flags.no_server_name_ack:
+        wanted["acknowledge_server_name"] = False
+    if flags.accepted_peer_cert_types:
+        types = _kind("CertificateType")
+        wanted["peer_certificate_types"] = _members(types, flags.accepted_peer_cert_types)
+    if flags.available_client_cert_types:
+        types = _kind("CertificateType")
+        wanted["own_certificate_types"] = _members(types, flags.available_client_cert_types)
+    if flags.enable_ocsp_stapling:
+        wanted["request_ocsp_response"] = True
+    if flags.enable_signed_cert_timestamps:
+        wanted["request_signed_certificate_timestamps"] = True
+    if flags.psk_identity and flags.server:
+        wanted["psk_identity_hint"] = flags.psk_identity
+    return wanted
+
+
+def _extensions(flags: Flags) -> dict[str, object]:
+    wanted: dict[str, object] = {}
+    if flags.srtp_profiles:
+        names = os.fsdecode(flags.srtp_profiles).split(":")
+        known = SrtpProtectionProfile.__members__
+        if not set(names) <= known.keys():
+            raise Unimplemented(f"-srtp-profiles {':'.join(names)}")
+        wanted["srtp_profiles"] = tuple(known[name] for name in names)
+    if flags.advertise_alpn:
+        wanted["alpn_protocols"] = _split_alpn(flags.advertise_alpn)
+    if flags.allow_unknown_alpn_protos:
+        wanted["accept_unoffered_alpn"] = True
+    if flags.select_alpn or flags.select_empty_alpn or flags.decline_alpn or flags.reject_alpn:
+        wanted["alpn_selector"] = functools.partial(_select_alpn, flags)
+    return wanted
+
+
+def _split_alpn(names: bytes) -> tuple[bytes, ...]:
+    protocols = []
+    while names:
+        protocols.append(names[1 : 1 + names[0]])
+        names = names[1 + names[0] :]
+    return tuple(protocols)
+
+
+def _select_alpn(flags: Flags, offered: tuple[bytes, ...]) -> bytes | None:
+    """What a server's program answers to an offer of application protocols."""
+    if flags.decline_alpn:
+        return None
+    if flags.reject_alpn:
+        alert = AlertDescription.NO_APPLICATION_PROTOCOL
+        raise NegotiationFailed("the program takes none of the application protocols", alert)
+    if flags.expect_advertised_alpn and offered != _split_alpn(flags.expect_advertised_alpn):
+        raise NegotiationFailed("the wrong protocols are offered", AlertDescription.INTERNAL_ERROR)
+    return flags.select_alpn
+
+
+def _sessions(flags: Flags, process: Process) -> dict[str, object]:
+    if flags.enable_early_data:
+        raise Unimplemented("-enable-early-data")
+    if not HAS_SESSIONS:
+        if flags.resume_count:
+            raise Unimplemented("the engine has no sessions")
+        return {}
+    raise Unimplemented("the shim has no sessions yet")
+
+
+def _credentials(given: CredentialFlags, flags: Flags | None = None) -> Any:
+    """Credentials of the engine. ``flags`` are those of the connection, for the default ones."""
+    schemes = _members(SignatureScheme, given.signing_prefs) or None
+    if given.kind == "psk":
+        hash_name = "sha384" if given.psk_importer_sha384 else "sha256"
+        wanted: dict[str, object] = {
+            "identity": bytes(given.psk_importer_identity),
+            "key": bytes(given.psk_importer_key),
+            "context": bytes(given.psk_importer_context),
+            "hash_name": hash_name,
+        }
+        return _make(_kind("ImportedPreSharedKey"), wanted)
+    key = _read(given.key_file)
+    if given.kind == "rpk":
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        wanted = {"private_key": load_pem_private_key(key, None), "signature_schemes": schemes}
+        return _make(_kind("RawPublicKeyCredentials"), wanted)
+    extra: dict[str, object] = {}
+    if schemes:
+        extra["signature_schemes"] = schemes
+    if given.must_match_issuer:
+        extra["must_match_issuer"] = True
+    declines_ocsp = flags is not None and flags.use_ocsp_callback and flags.decline_ocsp_callback
+    if given.ocsp_response and not declines_ocsp:
+        extra["ocsp_response"] = bytes(given.ocsp_response)
+    if given.signed_cert_timestamps:
+        extra["signed_certificate_timestamps"] = bytes(given.signed_cert_timestamps)
+    credentials = X509Credentials.from_pem(_read(given.cert_file), key)
+    _check_fields(X509Credentials, extra)
+    return replace(credentials, **extra)  # type: ignore[arg-type]
+
+
+def _read(path: bytes) -> bytes:
+    return pathlib.Path(os.fsdecode(path)).read_bytes() if path else b""
