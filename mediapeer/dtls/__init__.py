@@ -47,6 +47,7 @@ from mediapeer.dtls.registry import (
 )
 from mediapeer.dtls.session import Session
 from mediapeer.dtls.tickets import OpenedTicket, SessionCache, TicketKeys, TicketProtector
+from mediapeer.dtls.verification import X509Verifier
 
 __all__ = [
     "AcceptAnyPeer",
@@ -93,5 +94,6 @@ __all__ = [
     "TicketKeys",
     "TicketProtector",
     "X509Credentials",
+    "X509Verifier",
     "fingerprint",
 ]
