@@ -519,6 +519,8 @@ class Association:
     # The end
 
     def _fail(self, error: DtlsError) -> None:
+        # What led here holds frames, and they hold secrets: the error is kept, they are not.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         self.error = error
         if error.alert is None or isinstance(error, AlertReceived):
             self._end(AssociationState.FAILED)

@@ -259,7 +259,7 @@ class Handshake13(Handshake):
     def _receive_finished(self, message: ReassembledMessage, secret: bytes) -> None:
         """Compare the peer's Finished with what it has to be, in constant time."""
         expected = finished_verify_data(self._parameters.hash_name, secret, self._transcript.digest())
-        finished = Finished13.parse(message.body, len(expected))
+        finished = Finished13.parse(message.body)
         if not hmac.compare_digest(finished.verify_data, expected):
             raise PeerMisbehaved("the peer's Finished is wrong", AlertDescription.DECRYPT_ERROR)
         self._note(message)

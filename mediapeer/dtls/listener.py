@@ -14,8 +14,14 @@ from mediapeer.dtls.cookies import CookieFactory
 from mediapeer.dtls.errors import ConfigurationError, DecodeError, PeerMisbehaved
 from mediapeer.dtls.handshake13_server import RetryState, hello_retry_request
 from mediapeer.dtls.messages import RANDOM_LENGTH, ClientHello, HandshakeMessage, HelloVerifyRequest
-from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse_fragments
-from mediapeer.dtls.record import Record, serialize_record, split_datagram
+from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse_fragment
+from mediapeer.dtls.record import (
+    RECORD_HEADER_LENGTH,
+    Record,
+    UnifiedRecord,
+    serialize_record,
+    split_datagram,
+)
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
     HYBRID_GROUPS,
@@ -78,12 +84,11 @@ class StatelessListener:
         :returns: a connection that has taken in the datagram, when it shows a good cookie; a datagram to send
             back, when it is a ClientHello without one, or one that leads nowhere; ``None`` when it is neither.
         """
-        records, _ = split_datagram(data)
-        record = records[0] if records else None
+        record = _first_record(data)
         if not isinstance(record, Record) or record.epoch or record.content_type != ContentType.HANDSHAKE:
             return None
         try:
-            fragment = parse_fragments(record.fragment)[0]
+            fragment = parse_fragment(Reader(record.fragment))
             beginning = _HelloBeginning.parse(fragment)
             if fragment.message_seq > MAXIMUM_MESSAGE_SEQ or record.sequence_number > MAXIMUM_RECORD_NUMBER:
                 return None
@@ -160,6 +165,13 @@ class StatelessListener:
         )
         connection.receive_datagram(data, now)
         return connection
+
+
+def _first_record(data: bytes) -> Record | UnifiedRecord | None:
+    """The first record of a datagram; who has proved nothing yet does not get the others taken apart."""
+    length = int.from_bytes(data[RECORD_HEADER_LENGTH - 2 : RECORD_HEADER_LENGTH], "big")
+    records, _ = split_datagram(data[: RECORD_HEADER_LENGTH + length])
+    return records[0] if records else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

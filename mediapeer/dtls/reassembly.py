@@ -70,17 +70,19 @@ def parse_fragments(record_body: bytes) -> list[HandshakeFragment]:
     :raises DecodeError: when the record is empty, a fragment is cut short or reaches past its message's end.
     """
     reader = Reader(record_body)
-    fragments = []
-    while True:
-        handshake_type, length, message_seq = reader.uint8(), reader.uint24(), reader.uint16()
-        offset, fragment_length = reader.uint24(), reader.uint24()
-        if offset + fragment_length > length:
-            raise DecodeError("a fragment reaches past the end of its message")
-        fragments.append(
-            HandshakeFragment(handshake_type, length, message_seq, offset, reader.take(fragment_length))
-        )
-        if not reader.remaining:
-            return fragments
+    fragments = [parse_fragment(reader)]
+    while reader.remaining:
+        fragments.append(parse_fragment(reader))
+    return fragments
+
+
+def parse_fragment(reader: Reader) -> HandshakeFragment:
+    """The next fragment of a handshake record; the error is that of :func:`parse_fragments`."""
+    handshake_type, length, message_seq = reader.uint8(), reader.uint24(), reader.uint16()
+    offset, fragment_length = reader.uint24(), reader.uint24()
+    if offset + fragment_length > length:
+        raise DecodeError("a fragment reaches past the end of its message")
+    return HandshakeFragment(handshake_type, length, message_seq, offset, reader.take(fragment_length))
 
 
 class _Block:

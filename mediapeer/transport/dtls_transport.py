@@ -342,6 +342,8 @@ class DtlsTransport(GuardedEmitter):
     def _complete(self, event: HandshakeCompleted) -> None:
         if self._engine is None or self._state is not State.CONNECTING:
             return
+        if not self._engine.is_connected:
+            return  # it ended within the same datagram: the event that says so follows, and no key is to be had
         self._handshake_duration = self._now() - self._started_at
         if event.srtp_profile is not None:
             length = PROFILES[event.srtp_profile].keying_material_length

@@ -402,7 +402,7 @@ def test_either_half_of_a_client_hello_may_be_lost(lost: int) -> None:
         ),
         ({CertificateVerify: lambda m: Finished13(bytes(32))}, ALERT.UNEXPECTED_MESSAGE),
         ({Finished13: lambda m: Finished13(bytes(32))}, ALERT.DECRYPT_ERROR),
-        ({Finished13: lambda m: Finished13(bytes(31))}, ALERT.DECODE_ERROR),
+        ({Finished13: lambda m: Finished13(bytes(31))}, ALERT.DECRYPT_ERROR),
     ],
 )
 def test_a_server_that_breaks_the_rules_is_refused(

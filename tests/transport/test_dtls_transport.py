@@ -447,3 +447,34 @@ def test_a_transport_takes_one_certificate() -> None:
     for certificates in ([], [certificate, certificate]):
         with pytest.raises(ValueError, match="one certificate"):
             DtlsTransport(PathEnd("controlling"), certificates)
+
+
+@virtual
+async def test_an_end_in_the_datagram_of_the_last_flight_is_a_close_and_no_defect(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = Ends()
+    together: list[bytes] = []
+    send = ends.client_path.send_datagram
+
+    def collect(datagram: bytes) -> None:
+        engine = ends.client._engine
+        if engine is not None and engine.version is not None:
+            together.append(datagram)
+        else:
+            send(datagram)
+
+    ends.client_path.send_datagram = collect  # type: ignore[method-assign]
+    ends.client.on("statechange", lambda: ends.client._engine and ends.client._engine.close())
+    handshake = asyncio.gather(
+        ends.client.start(ends.server.getLocalParameters()),
+        ends.server.start(ends.client.getLocalParameters()),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0.02)
+    send(b"".join(together))
+    await asyncio.sleep(0.02)
+    assert ends.server.state == "closed"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    await ends.stop()
+    await handshake
