@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import itertools
 import json
 import logging
 import pathlib
@@ -21,7 +22,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from aiohttp import web
+from aiohttp import web, web_app
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -281,6 +282,8 @@ async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
+_VISITS_PER_FULL_COLLECTION = 50
+_visits = itertools.count(1)
 _cached_pages = functools.cache(load_pages)
 
 
@@ -317,13 +320,15 @@ def run(data: bytes) -> None:
 def _forgetting() -> Iterator[None]:
     """Let go of all that is made inside: a task tells of an exception that nobody took when it is collected.
 
-    Nothing is collected meanwhile, so that all of it is young, and collecting it is cheap.
+    Nothing is collected meanwhile, so that all of it is young, and collecting it is cheap. What outlives that is looked
+    at now and then.
     """
-    gc.collect(1)
+    gc.collect(1 if next(_visits) % _VISITS_PER_FULL_COLLECTION else 2)
     gc.disable()
     try:
         yield
     finally:
+        web_app._build_middlewares.cache_clear()  # aiohttp remembers a thousand applications
         gc.collect(1)
         gc.enable()
 
