@@ -1,7 +1,7 @@
 """What the two ends of a duel are configured with. A new feature of the engine is fuzzed when it stands here."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,22 +10,34 @@ from mediapeer.dtls import (
     CipherSuite,
     ClientAuthentication,
     DtlsConfiguration,
+    ImportedPreSharedKey,
     NamedGroup,
+    PreSharedKey,
     ProtocolVersion,
     Role,
+    SessionCache,
     SignatureScheme,
     SrtpProtectionProfile,
+    TicketKeys,
 )
-from mediapeer.dtls.registry import ExtensionType
-from tests.fuzz.determinism import credentials
+from mediapeer.dtls.registry import CertificateType, ExtensionType
+from tests.fuzz.determinism import credentials, raw_public_key, stapled
 
 V12, V13 = ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3
 CURVES = (NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1)
+BOTH_TYPES = (CertificateType.RAW_PUBLIC_KEY, CertificateType.X509)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """An option that keeps something, and so is made for each duel."""
+
+    make: Callable[[random.Random], object]
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """The options of both ends, and of each."""
+    """The options of both ends, and of each. The place of a meeting in the table is how inputs call it."""
 
     name: str
     both: Mapping[str, Any] = field(default_factory=dict)
@@ -35,6 +47,8 @@ class Meeting:
     "The kind of both ends' keys."
     is_repeatable: bool = True
     "Whether each byte is the same the next time; otherwise each length is."
+    is_second: bool = False
+    "Whether the two have met before, and the client has a session."
 
     def configuration(self, role: Role, generator: random.Random) -> DtlsConfiguration:
         """What the end of that role is given."""
@@ -45,8 +59,20 @@ class Meeting:
             "random_bytes": generator.randbytes,
         }
         options |= {**self.both, **(self.client if role is Role.CLIENT else self.server)}
+        for name, value in options.items():
+            if isinstance(value, Fresh):
+                options[name] = value.make(generator)
         return DtlsConfiguration(**options)
 
+
+KEY = PreSharedKey(b"device", bytes(range(16)))
+OTHER_KEY = PreSharedKey(b"another", bytes(range(1, 17)), hash_name="sha384")
+IMPORTED_KEY = ImportedPreSharedKey(b"imported", bytes(range(32)), context=b"context")
+TICKETS = {"session_tickets": Fresh(lambda generator: TicketKeys(random_bytes=generator.randbytes))}
+CACHE = {"session_cache": Fresh(lambda generator: SessionCache(4))}
+RESUMING = {"resume_sessions": True}
+ONE_SIDED = {"client_authentication": ClientAuthentication.NONE}
+NO_CERTIFICATES: Mapping[str, Any] = {"verifier": None, "credentials": (KEY,)}
 
 MEETINGS = (
     Meeting("1.3"),
@@ -72,9 +98,14 @@ MEETINGS = (
         {"client_authentication": ClientAuthentication.OPTIONAL},
     ),
     Meeting(
-        "1.3, one-sided, AES-CCM-8, small datagrams",
-        {"cipher_suites": (CipherSuite.TLS_AES_128_CCM_8_SHA256,), "mtu": 256},
-        server={"client_authentication": ClientAuthentication.NONE},
+        "1.3, one-sided, AES-CCM-8, small datagrams, coarse timers, nothing done before it is due",
+        {
+            "cipher_suites": (CipherSuite.TLS_AES_128_CCM_8_SHA256,),
+            "mtu": 256,
+            "timer_granularity": 0.015,
+            "is_eager": False,
+        },
+        server=ONE_SIDED,
     ),
     Meeting(
         "1.2, one-sided, ChaCha20, small datagrams",
@@ -86,7 +117,7 @@ MEETINGS = (
             "srtp_profiles": (SrtpProtectionProfile.SRTP_AES128_CM_SHA1_80,),
         },
         {"server_name": "server.example"},
-        {"client_authentication": ClientAuthentication.NONE},
+        ONE_SIDED,
         kind="ecdsa-p384",
     ),
     Meeting(
@@ -110,6 +141,60 @@ MEETINGS = (
         {"groups": (NamedGroup.X25519, NamedGroup.SECP521R1), "groups_to_share": ()},
         {"groups": (NamedGroup.SECP384R1, NamedGroup.SECP521R1)},
         kind="ecdsa-p384",
+    ),
+    Meeting("1.2, a pre-shared key alone", {**NO_CERTIFICATES, "cipher_suites": tuple(CipherSuite)[5:7]}),
+    Meeting(
+        "1.2, a pre-shared key and ECDHE",
+        {**NO_CERTIFICATES, "maximum_version": V12, "psk_identity_hint": b"hint"},
+    ),
+    Meeting(
+        "1.3, pre-shared keys", {**NO_CERTIFICATES, "credentials": (OTHER_KEY, KEY), "maximum_version": V13}
+    ),
+    Meeting(
+        "1.3, an imported key or a certificate, after a retry",
+        client={"credentials": (OTHER_KEY, IMPORTED_KEY, credentials())},
+        server={"credentials": (IMPORTED_KEY, credentials()), "groups": (NamedGroup.SECP256R1,)},
+    ),
+    Meeting("1.3 again by a ticket", client=RESUMING, server={**TICKETS, **ONE_SIDED}, is_second=True),
+    Meeting(
+        "1.3 again by a ticket, after a retry, both authenticated",
+        {"record_size_limit": 300},
+        RESUMING,
+        {**TICKETS, "groups": (NamedGroup.SECP256R1,), "tickets_to_send": 1},
+        kind="ecdsa-p256",
+        is_second=True,
+    ),
+    Meeting("1.2 again by a ticket", {"maximum_version": V12}, RESUMING, TICKETS, is_second=True),
+    Meeting("1.2 again by a session ID", {"maximum_version": V12}, RESUMING, CACHE, is_second=True),
+    Meeting(
+        "1.2, raw public keys",
+        {"maximum_version": V12, "credentials": (raw_public_key(),), "peer_certificate_types": BOTH_TYPES},
+    ),
+    Meeting(
+        "1.3, raw public keys, GREASE, any order",
+        {
+            "credentials": (raw_public_key(), credentials()),
+            "peer_certificate_types": BOTH_TYPES,
+            "grease": True,
+            "permute_extensions": True,
+        },
+    ),
+    Meeting(
+        "1.3, everything stapled",
+        {"certificate_authorities": (b"\x30\x00",), "record_size_limit": 64},
+        {"request_ocsp_response": True, "request_signed_certificate_timestamps": True},
+        {"credentials": (stapled(),), "alpn_selector": lambda offered: None},
+    ),
+    Meeting(
+        "1.2, everything stapled",
+        {"maximum_version": V12, "certificate_authorities": (b"\x30\x00",), "record_size_limit": 500},
+        {
+            "request_ocsp_response": True,
+            "request_signed_certificate_timestamps": True,
+            "alpn_protocols": (b"webrtc",),
+            "accept_unoffered_alpn": True,
+        },
+        {"credentials": (stapled(),), "alpn_selector": lambda offered: b"unheard of"},
     ),
 )
 

@@ -17,7 +17,7 @@ from mediapeer.dtls.record import serialize_record
 from mediapeer.dtls.registry import ContentType
 from tests.fuzz.configurations import CODE_POINTS, MEETINGS
 from tests.fuzz.determinism import repeatable
-from tests.fuzz.duel import TALK, Duel, End, other
+from tests.fuzz.duel import TALK, Duel, End, Scene, other
 from tests.fuzz.insider import Edit, KeyHolder, next_message_seq, tampering
 from tests.fuzz.program import Argument, Program, Step, mutate_steps
 from tests.fuzz.target import require
@@ -38,14 +38,16 @@ class Attack:
         self._repetitions = MAXIMUM_REPETITIONS
         edits = [Edit.parse(step.argument) for step in program.steps if _name(step) == "tamper"]
         meeting = MEETINGS[program.setting]
-        with repeatable(generator), tampering(other(victim), edits) as said:
-            self.duel = Duel(meeting, generator, said)
-            self.duel.is_honest = not edits
-            self._victim, self._peer = self.duel.ends[victim], self.duel.ends[other(victim)]
-            self._keys = KeyHolder(self._peer.connection)
-            for step in program.steps:
-                self._do(step)
-            self.duel.settle()
+        with repeatable(generator):
+            scene = Scene.of(meeting, generator)
+            with tampering(other(victim), edits) as said:
+                self.duel = Duel(scene, said)
+                self.duel.is_honest = not edits
+                self._victim, self._peer = self.duel.ends[victim], self.duel.ends[other(victim)]
+                self._keys = KeyHolder(self._peer.connection)
+                for step in program.steps:
+                    self._do(step)
+                self.duel.settle()
 
     def _do(self, step: Step) -> None:
         if (operation := OPERATIONS.get(_name(step))) is not None:
@@ -155,7 +157,7 @@ class Attack:
     def send(self, argument: Argument) -> None:
         """Send data."""
         end, data = self._end(argument.uint8()), argument.rest()
-        with contextlib.suppress(DtlsError):
+        with contextlib.suppress(DtlsError, ValueError):  # not connected, or too long
             end.connection.send_application_data(data)
             self._may_arrive(end, data)
         self.duel.collect(end)

@@ -9,13 +9,14 @@ import datetime
 import functools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, x25519
 
-from mediapeer.dtls import X509Credentials, key_exchange
+from mediapeer.dtls import RawPublicKeyCredentials, X509Credentials, key_exchange
 from mediapeer.dtls import credentials as dtls_credentials
 from tests.dtls import support
 
@@ -63,6 +64,16 @@ def repeatable(generator: random.Random) -> Iterator[None]:
     finally:
         for module, name, original in originals:
             setattr(module, name, original)
+
+
+def raw_public_key() -> RawPublicKeyCredentials:
+    """The key of :func:`credentials` by itself."""
+    return RawPublicKeyCredentials(credentials().private_key)
+
+
+def stapled() -> X509Credentials:
+    """Credentials with everything that a server may staple to them; nobody judges it."""
+    return replace(credentials(), ocsp_response=b"response", signed_certificate_timestamps=b"\0\4\0\2ab")
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from mediapeer.dtls import (
     AlertDescription,
@@ -23,9 +24,12 @@ from mediapeer.dtls import (
     NotConnected,
     ProtocolVersion,
     Role,
+    Session,
+    SessionEstablished,
 )
 from mediapeer.dtls.registry import HandshakeType
 from tests.fuzz.configurations import Meeting
+from tests.fuzz.insider import tampering
 from tests.fuzz.target import require, retained_bytes
 
 LABEL = b"EXPERIMENTAL mediapeer"
@@ -51,12 +55,13 @@ def other(role: Role) -> Role:
 class End:
     """One end and what is known of it."""
 
-    def __init__(self, role: Role, configuration: DtlsConfiguration, now: float, peer_said: set[int]) -> None:
+    def __init__(self, role: Role, scene: "Scene", now: float, peer_said: set[int]) -> None:
         self.role = role
         self.peer_said = peer_said
         "The types of all handshake messages that the peer has sent."
-        self.configuration = configuration
-        self.connection = DtlsConnection(configuration, role, now)
+        self.configuration = scene.configurations[role]
+        session = scene.session if role is Role.CLIENT else None
+        self.connection = DtlsConnection(self.configuration, role, now, session)
         self.inbox: deque[bytes] = deque(maxlen=UNDER_WAY)
         self.sent: list[bytes] = []
         "Every datagram it has sent."
@@ -64,6 +69,7 @@ class End:
         self.may_arrive: Counter[bytes] = Counter()
         "Data that the peer has sealed for it and that has not come out."
         self.completed: HandshakeCompleted | None = None
+        self.sessions: list[Session] = []
         self.keying_material: bytes | None = None
         self.is_over = False
 
@@ -78,6 +84,12 @@ class End:
                 self._check_what_was_needed()
                 if self.connection.is_connected:  # it may have ended in the same datagram
                     self.keying_material = self.connection.export_keying_material(LABEL, b"", 32)
+            case SessionEstablished(session):
+                require(self.role is Role.CLIENT, f"{self.role}: is given a session")
+                require(self.completed is not None, f"{self.role}: a session before HandshakeCompleted")
+                self.sessions.append(session)
+                stored = session.serialize()
+                require(Session.parse(stored).serialize() == stored, "a session is not stored as it is")
             case ApplicationData(data):
                 require(self.completed is not None, f"{self.role}: data before HandshakeCompleted")
                 require(self.may_arrive[data] > 0, f"{self.role}: data that the peer did not send: {data!r}")
@@ -95,19 +107,18 @@ class End:
 
     def _check_what_was_needed(self) -> None:
         """No message that proves who the peer is can be left out, whatever the peer does."""
-        chain = self.connection.peer_certificate_chain
+        connection = self.connection
+        shown = connection.peer_certificate_chain or connection.peer_raw_public_key
         required = self.configuration.client_authentication is ClientAuthentication.REQUIRED
-        if self.connection.is_connected and (self.role is Role.CLIENT or required):
-            require(chain, f"{self.role}: connected to nobody")
+        knows_key = bool(connection.pre_shared_key_identity)
+        if connection.is_connected and not knows_key and (self.role is Role.CLIENT or required):
+            require(shown, f"{self.role}: connected to nobody")
         needed = {HandshakeType.FINISHED}
-        if self.role is Role.SERVER:
-            needed |= {HandshakeType.CLIENT_HELLO}
-            if chain:
-                needed |= {HandshakeType.CERTIFICATE, HandshakeType.CERTIFICATE_VERIFY}
-        elif self.connection.version is ProtocolVersion.DTLS_1_2:
-            needed |= {HandshakeType.CERTIFICATE, HandshakeType.SERVER_KEY_EXCHANGE}
-        elif self.connection.version is ProtocolVersion.DTLS_1_3:
-            needed |= {HandshakeType.CERTIFICATE, HandshakeType.CERTIFICATE_VERIFY}
+        needed |= {HandshakeType.CLIENT_HELLO if self.role is Role.SERVER else HandshakeType.SERVER_HELLO}
+        if shown and not connection.is_resumed:
+            is_server_of_12 = self.role is Role.CLIENT and connection.version is ProtocolVersion.DTLS_1_2
+            proof = HandshakeType.SERVER_KEY_EXCHANGE if is_server_of_12 else HandshakeType.CERTIFICATE_VERIFY
+            needed |= {HandshakeType.CERTIFICATE, proof}
         require(needed <= self.peer_said, f"{self.role}: connected without {needed - self.peer_said}")
 
     def check(self) -> None:
@@ -130,26 +141,46 @@ class End:
         require(kept <= MAXIMUM_RETAINED_BYTES, f"{self.role}: keeps {kept} bytes")
 
 
+@dataclass
+class Scene:
+    """What two ends bring along to a duel: their configurations, and a session when they have met before."""
+
+    configurations: Mapping[Role, DtlsConfiguration]
+    is_repeatable: bool
+    session: Session | None = None
+
+    @classmethod
+    def of(cls, meeting: Meeting, generator: random.Random) -> "Scene":
+        """Make ready, which may take an earlier handshake.
+
+        :param generator: where all randomness comes from.
+        """
+        configurations = {role: meeting.configuration(role, generator) for role in Role}
+        scene = cls(configurations, meeting.is_repeatable)
+        if meeting.is_second:
+            with tampering(Role.CLIENT, []) as said:
+                earlier = Duel(scene, said, now=900.0)
+                earlier.pump(TALK)
+            scene.session = earlier.ends[Role.CLIENT].sessions[0]
+        return scene
+
+
 class Duel:
     """A client and a server on a path where the caller does what he likes.
 
-    :param meeting: what both are configured with.
-    :param generator: where all randomness comes from.
+    :param scene: what both bring along.
     :param said: the types of handshake message that each side has sent, as :func:`tampering` knows them.
     """
 
-    def __init__(self, meeting: Meeting, generator: random.Random, said: Mapping[Role, set[int]]) -> None:
+    def __init__(self, scene: Scene, said: Mapping[Role, set[int]], now: float = 1000.0) -> None:
         self.said = said
-        self.now = 1000.0
+        self.now = now
         self.is_honest = True
         "Whether both ends do what the engine means to. The path may do anything all the same."
         self.log: list[tuple[object, ...]] = []
         "What happened, to be compared with another time."
-        self._meeting = meeting
-        self.ends = {
-            role: End(role, meeting.configuration(role, generator), self.now, said[other(role)])
-            for role in Role
-        }
+        self._is_repeatable = scene.is_repeatable
+        self.ends = {role: End(role, scene, now, said[other(role)]) for role in Role}
         for end in self.ends.values():
             self.collect(end)
 
@@ -210,7 +241,7 @@ class Duel:
             require(datagram, f"{end.role}: an empty datagram")
             end.sent.append(datagram)
             self.ends[other(end.role)].inbox.append(datagram)
-            self.log.append((end.role, datagram if self._meeting.is_repeatable else len(datagram)))
+            self.log.append((end.role, datagram if self._is_repeatable else len(datagram)))
         while (event := end.connection.next_event()) is not None:
             end.note(event)
             self.log.append((end.role, repr(event)))
@@ -238,9 +269,10 @@ class Duel:
         if end.completed is None or peer.completed is None:
             return
         require(end.completed == peer.completed, f"{end.completed} and {peer.completed}")
-        chain = end.connection.peer_certificate_chain
-        known = {credentials.chain for credentials in peer.configuration.credentials}
-        require(not chain or chain in known, f"{end.role}: has another certificate than the peer's")
+        if end.connection.is_connected:
+            shown = end.connection.peer_certificate_chain or (end.connection.peer_raw_public_key,)
+            known = [credentials.chain for credentials in peer.configuration.signing_credentials]
+            require(shown in [*known, (None,)], f"{end.role}: has another certificate than the peer's")
         materials = {end.keying_material, peer.keying_material} - {None}
         require(len(materials) <= 1, "both ends export, and different keys")
         errors = [e.connection.error for e in (end, peer)]

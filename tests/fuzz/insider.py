@@ -7,7 +7,6 @@ in this module.
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +21,9 @@ from mediapeer.dtls.messages13 import (
     CertificateRequest13,
     EncryptedExtensions,
 )
+from mediapeer.dtls.psk_offer import with_binders
 from mediapeer.dtls.registry import HandshakeType, SignatureScheme
+from mediapeer.dtls.transcript13 import Transcript
 from tests.fuzz.program import Argument
 
 WITH_EXTENSIONS: dict[int, tuple[Any, ...]] = {
@@ -61,8 +62,8 @@ class Edit:
         reader = Argument(argument)
         return cls(reader.uint8(), reader.uint8() % 4, reader.uint8(), reader.rest())
 
-    def apply(self, message: RawMessage, sign_again: Callable[[bytes], bytes]) -> list[RawMessage]:
-        """What is sent in the place of ``message``."""
+    def apply(self, message: RawMessage, handshake: Any) -> list[RawMessage]:
+        """What ``handshake`` sends in the place of ``message``."""
         reader = Argument(self.parameters)
         body, kind = message.body, message.handshake_type
         match self.kind % EDIT_KINDS:
@@ -96,12 +97,14 @@ class Edit:
                 return [_with_extensions(message, lambda block: dict(reversed(block.items())))]
             case 10:
                 return [RawMessage(reader.uint8(), reader.rest()), message]
+            case 11:
+                return [RawMessage(kind, _signed(handshake, message, reader.rest()))]
             case _:
-                return [RawMessage(kind, sign_again(reader.rest()))]
+                return [RawMessage(kind, _bound(handshake, message))]
 
 
-EDIT_KINDS = 12
-REPLACE, LEAVE_OUT, TWICE, OTHER_TYPE, SET_EXTENSION, SIGN_AGAIN = 3, 4, 5, 6, 7, 11
+EDIT_KINDS = 13
+REPLACE, LEAVE_OUT, SET_EXTENSION, SIGN_AGAIN, BIND_AGAIN = 3, 4, 7, 11, 12
 
 
 def _pairs(data: bytes) -> Iterator[tuple[int, int]]:
@@ -148,25 +151,23 @@ def tampering(
     seen: dict[int, int] = {}
     said: dict[Role, set[int]] = {role: set() for role in Role}
 
-    def send_edited(self: Handshake, message: Any, epoch: int = 0) -> None:
+    def send_edited(self: Handshake, message: Any, *rest: Any, **named: Any) -> None:
         if record is not None:
             record.append((int(message.handshake_type), message.serialize()))
         if self.role is not role:
             said[self.role].add(int(message.handshake_type))
-            send(self, message, epoch)
+            send(self, message, *rest, **named)
             return
         kind = int(message.handshake_type)
         occurrence = seen[kind] = seen.get(kind, -1) + 1
         edited = [RawMessage(kind, message.serialize())]
         for edit in edits:
             if edit.handshake_type == kind and edit.occurrence == occurrence:
-                edited = [
-                    new for old in edited for new in edit.apply(old, functools.partial(_signed, self, old))
-                ]
+                edited = [new for old in edited for new in edit.apply(old, self)]
         for new in edited[:8]:
             said[role].add(new.handshake_type)
             known = next((t for t in HandshakeType if t == new.handshake_type), new.handshake_type)
-            send(self, RawMessage(known, new.body), epoch)  # type: ignore[arg-type]
+            send(self, RawMessage(known, new.body), *rest, **named)  # type: ignore[arg-type]
 
     Handshake._send = send_edited  # type: ignore[method-assign]
     try:
@@ -187,6 +188,17 @@ def _signed(handshake: Any, message: RawMessage, parameters: bytes) -> bytes:
         key = handshake._configuration.credentials[0].private_key
         return ServerKeyExchange(offered, scheme, sign(key, scheme, data)).serialize()
     except (DtlsError, ValueError, AttributeError):
+        return message.body
+
+
+def _bound(handshake: Any, message: RawMessage) -> bytes:
+    """A ClientHello of DTLS 1.3 that was changed, with binders that go with it."""
+    try:
+        hello = ClientHello.parse(message.body)
+        retry = handshake._retry
+        before = Transcript() if retry is None else retry.transcript
+        return with_binders(hello, handshake._psks, before, handshake._layer.now).serialize()
+    except (DtlsError, AttributeError):
         return message.body
 
 

@@ -20,6 +20,7 @@ from mediapeer.dtls.record import Record, serialize_record, split_datagram
 from mediapeer.dtls.registry import HYBRID_GROUPS, ContentType, ExtensionType, HandshakeType, NamedGroup
 from tests.fuzz.configurations import CODE_POINTS, MEETINGS
 from tests.fuzz.determinism import repeatable
+from tests.fuzz.duel import Scene
 from tests.fuzz.insider import Edit, tampering
 from tests.fuzz.program import Argument, Program, mutate_steps, program
 from tests.fuzz.target import require, retained_bytes
@@ -33,17 +34,16 @@ MAXIMUM_SENT = 256
 class Door:
     """A listener, a client at each address, and the connections that came of them."""
 
-    def __init__(self, steps: Program, generator: random.Random) -> None:
+    def __init__(self, steps: Program, scene: Scene) -> None:
         self.now = 1000.0
-        meeting = MEETINGS[steps.setting]
-        configuration = meeting.configuration(Role.SERVER, generator)
+        configuration, client = (scene.configurations[role] for role in (Role.SERVER, Role.CLIENT))
         self._shared = [configuration]
         self._listener = StatelessListener(configuration, bytes(32), COOKIE_LIFETIME)
-        client = meeting.configuration(Role.CLIENT, generator)
         if client.groups[0] in HYBRID_GROUPS:
             # A first ClientHello has to be whole for a listener to ask for the cookie of DTLS 1.3.
             client = dataclasses.replace(client, groups_to_share=(NamedGroup.X25519,), mtu=1200)
-        self._clients = {address: DtlsConnection(client, Role.CLIENT, self.now) for address in ADDRESSES}
+        self._client_configuration, self._session = client, scene.session
+        self._clients = {address: self._new_client() for address in ADDRESSES}
         self._inboxes: dict[bytes, list[bytes]] = {address: [] for address in ADDRESSES}
         self._sent: list[bytes] = []
         self._connections: dict[bytes, DtlsConnection] = {}
@@ -123,14 +123,16 @@ class Door:
     def renew(self, argument: Argument) -> None:
         """A client begins again."""
         address = self._address(argument)
-        old = self._clients[address]
-        self._clients[address] = DtlsConnection(old._configuration, Role.CLIENT, self.now)
+        self._clients[address] = self._new_client()
         self._take(address)
 
     def tamper(self, argument: Argument) -> None:
         """Nothing when its turn comes: the clients' messages are changed when they are made."""
 
     # Parts of these
+
+    def _new_client(self) -> DtlsConnection:
+        return DtlsConnection(self._client_configuration, Role.CLIENT, self.now, self._session)
 
     def _address(self, argument: Argument) -> bytes:
         return ADDRESSES[argument.uint8() % len(ADDRESSES)]
@@ -224,8 +226,10 @@ def run(data: bytes) -> None:
     if steps.setting >= len(MEETINGS):
         return
     edits = [Edit.parse(step.argument) for step in steps.steps if step.operation == tamper]
-    with repeatable(generator), tampering(Role.CLIENT, edits):
-        Door(steps, generator)
+    with repeatable(generator):
+        scene = Scene.of(MEETINGS[steps.setting], generator)
+        with tampering(Role.CLIENT, edits):
+            Door(steps, scene)
 
 
 def mutate(data: bytes, generator: random.Random) -> bytes:

@@ -17,7 +17,7 @@ from tests.fuzz.determinism import credentials, repeatable
 from tests.fuzz.insider import WITH_EXTENSIONS
 from tests.fuzz.recordings import recording
 
-SEEDS_PER_PARSER = 3
+SEEDS_PER_PARSER = 2
 
 
 def examples(parsers: Mapping[str, Callable[[bytes], object]]) -> Iterator[tuple[str, bytes]]:

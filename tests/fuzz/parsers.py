@@ -11,6 +11,7 @@ wherever there is one way only to write it.
 import functools
 import importlib
 import inspect
+import itertools
 import pkgutil
 import random
 import typing
@@ -26,12 +27,15 @@ from mediapeer.dtls.credentials import PublicKey, public_key_of, verify
 from mediapeer.dtls.errors import PeerMisbehaved
 from mediapeer.dtls.key_exchange import answer_key_share, generate_key_share
 from mediapeer.dtls.reassembly import (
+    BLOCK_LENGTH,
+    BLOCKS_AHEAD,
     HandshakeReassembler,
     handshake_header,
     parse_fragments,
 )
 from mediapeer.dtls.record import Record, serialize_record, split_datagram
 from mediapeer.dtls.registry import ExtensionType, NamedGroup, SignatureScheme
+from mediapeer.dtls.tickets import TicketKeys
 from tests.dtls.support import credentials
 from tests.fuzz.parser_seeds import examples
 from tests.fuzz.target import require
@@ -40,8 +44,13 @@ MAXIMUM_LENGTH = 4096
 
 Parser = Callable[[bytes], object]
 
-#: What to give the parameters of a parser after the first.
-ARGUMENTS: dict[str, Any] = {"length": 32, "kind": ExtensionType.EXTENDED_MASTER_SECRET}
+#: What to give the parameters of a parser after the first; each value makes a parser of its own.
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "length": (32,),
+    "kind": (ExtensionType.EXTENDED_MASTER_SECRET,),
+    "allow_secp224r1": (False,),
+    "is_ephemeral": (False, True),
+}
 #: Parsers of which one value can be written in several ways: what they give is only parsed again and compared.
 SEVERAL_FORMS = {
     "parse_server_name",  # names of other types are left out
@@ -53,7 +62,7 @@ ENDS_IN_EXTENSIONS = {"ClientHello", "ServerHello", "parse_block"}
 READ_FROM_THE_BEGINNING = {"EcdhParameters"}
 
 _KEY_KINDS = ("ecdsa-p256", "ed25519", "rsa-2048")
-_MESSAGE_SIZE, _MESSAGES_SIZE = 1000, 1500
+_MESSAGE_SIZE = 1000
 
 
 def key_of(name: str) -> bytes:
@@ -111,27 +120,31 @@ def _parsers_in(module: ModuleType) -> dict[str, Parser]:
         if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
             continue
         if inspect.isclass(thing) and isinstance(vars(thing).get("parse"), classmethod):
-            parse, serialize = _bytes_taker(thing.parse), getattr(thing, "serialize", None)
-        elif inspect.isfunction(thing) and name.startswith(("parse_", "check_")):
-            parse = _bytes_taker(thing)
-            serialize = getattr(module, name.replace("parse_", "serialize_"), None)
+            function, serialize = thing.parse, getattr(thing, "serialize", None)
+        elif inspect.isfunction(thing) and name.startswith(("parse_", "check_", "load_")):
+            function, serialize = thing, getattr(module, name.replace("parse_", "serialize_"), None)
         else:
             continue
-        if parse is not None:
-            found[name] = functools.partial(_parse_and_serialize, name, parse, serialize)
+        for suffix, parse in _bytes_takers(function):
+            found[name + suffix] = functools.partial(_parse_and_serialize, name, parse, serialize)
     return found
 
 
-def _bytes_taker(function: Callable[..., Any]) -> Parser | None:
-    """The function as one of bytes alone; ``None`` when it takes something else."""
+def _bytes_takers(function: Callable[..., Any]) -> Iterator[tuple[str, Parser]]:
+    """The function as one of bytes alone, once for each choice of its other arguments; never when it takes others."""
     first, *rest = inspect.signature(function).parameters.values()
     kind = typing.get_type_hints(function).get(first.name)
-    given = {p.name: ARGUMENTS[p.name] for p in rest if p.default is p.empty}
-    if kind is bytes:
-        return functools.partial(function, **given)
-    if kind is Reader:
-        return lambda data: function(Reader(data), **given)
-    return None
+    if kind not in (bytes, Reader):
+        return
+    others = [p.name for p in rest if p.default is p.empty]
+    for values in itertools.product(*(ARGUMENTS[name] for name in others)):
+        call = functools.partial(function, **dict(zip(others, values, strict=True)))
+        suffix = "".join(f", {name} is {value}" for name, value in zip(others, values, strict=True))
+        yield suffix, call if kind is bytes else functools.partial(_read, call)
+
+
+def _read(function: Callable[[Reader], object], data: bytes) -> object:
+    return function(Reader(data))
 
 
 def _parse_and_serialize(
@@ -166,6 +179,7 @@ def _special() -> dict[str, Parser]:
         "fragments": _fragments,
         "reassembly": _reassembly,
         "certificate": _certificate,
+        "ticket": _ticket,
         "cookie": _cookie,
     }
     for group in NamedGroup:
@@ -202,7 +216,7 @@ def _fragments(data: bytes) -> None:
 
 def _reassembly(data: bytes) -> None:
     """Fragments come in records, each with an epoch and a length before it; messages are as the first bytes say."""
-    reassembler = HandshakeReassembler(_MESSAGE_SIZE, _MESSAGES_SIZE)
+    reassembler = HandshakeReassembler(_MESSAGE_SIZE)
     first_said: dict[tuple[int, int], dict[int, int]] = {}
     reader = Reader(data)
     while reader.remaining:
@@ -212,7 +226,10 @@ def _reassembly(data: bytes) -> None:
                 said = first_said.setdefault((epoch, fragment.message_seq), {})
                 for place, byte in enumerate(fragment.data, fragment.offset):
                     said.setdefault(place, byte)
-        require(reassembler.size <= _MESSAGES_SIZE, "more is kept of fragments than may be")
+        kept = reassembler.blocks * BLOCK_LENGTH
+        require(
+            kept <= _MESSAGE_SIZE + (BLOCKS_AHEAD + 1) * BLOCK_LENGTH, f"{kept} bytes are kept of fragments"
+        )
         while (message := reassembler.next_message(epoch)) is not None:
             said = first_said.pop((epoch, message.message_seq), {})
             require(sorted(said) == list(range(len(message.body))), "a message has bytes that nobody sent")
@@ -221,6 +238,17 @@ def _reassembly(data: bytes) -> None:
 
 def _certificate(data: bytes) -> None:
     public_key_of(data, allow_secp224r1=True)
+
+
+def _ticket(data: bytes) -> None:
+    require(_ticket_keys().open(data, 1.0) is None, "a ticket was forged")
+
+
+@functools.cache
+def _ticket_keys() -> TicketKeys:
+    keys = TicketKeys()
+    keys.add_key(bytes(16), bytes(32), 0.0)
+    return keys
 
 
 def _cookie(data: bytes) -> None:

@@ -6,7 +6,7 @@ import random
 from mediapeer.dtls import Role
 from tests.fuzz.configurations import MEETINGS, Meeting
 from tests.fuzz.determinism import repeatable
-from tests.fuzz.duel import TALK, Duel
+from tests.fuzz.duel import TALK, Duel, Scene
 from tests.fuzz.insider import tampering
 
 
@@ -16,10 +16,12 @@ class Recording:
     def __init__(self, meeting: Meeting) -> None:
         self.messages: list[tuple[int, bytes]] = []
         generator = random.Random(2)  # not the one of the targets: there what is recorded must be of no use
-        with repeatable(generator), tampering(Role.CLIENT, [], self.messages) as said:
-            duel = Duel(meeting, generator, said)
-            duel.pump(TALK)
-            duel.settle()
+        with repeatable(generator):
+            scene = Scene.of(meeting, generator)
+            with tampering(Role.CLIENT, [], self.messages) as said:
+                duel = Duel(scene, said)
+                duel.pump(TALK)
+                duel.settle()
         self.datagrams = {role: tuple(duel.ends[role].sent) for role in Role}
 
 

@@ -320,15 +320,15 @@ def run(data: bytes) -> None:
 def _forgetting() -> Iterator[None]:
     """Let go of all that is made inside: a task tells of an exception that nobody took when it is collected.
 
-    Nothing is collected meanwhile, so that all of it is young, and collecting it is cheap. What outlives that is looked
-    at now and then.
+    Nothing is collected meanwhile, so that all of it is young, and collecting it is cheap. What outlives that is
+    looked at now and then.
     """
     gc.collect(1 if next(_visits) % _VISITS_PER_FULL_COLLECTION else 2)
     gc.disable()
     try:
         yield
     finally:
-        web_app._build_middlewares.cache_clear()  # aiohttp remembers a thousand applications
+        web_app._cached_build_middleware.cache_clear()  # it remembers a thousand applications
         gc.collect(1)
         gc.enable()
 

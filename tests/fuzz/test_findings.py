@@ -154,7 +154,6 @@ def test_what_an_object_keeps_is_counted_however_it_is_built() -> None:
 # What was found
 
 
-@pytest.mark.xfail(reason="the transport exports keys of an association that has ended", strict=True)
 @virtual
 async def test_a_peer_may_close_in_the_datagram_of_its_finished(network: Network) -> None:
     """HandshakeCompleted and ConnectionClosed come together then, and nothing can be exported any more."""
@@ -182,7 +181,6 @@ async def test_a_peer_may_close_in_the_datagram_of_its_finished(network: Network
     await ends.stop()
 
 
-@pytest.mark.xfail(reason="the error of an association is kept with its traceback", strict=True)
 def test_an_error_keeps_nothing_of_the_handshake() -> None:
     """In the frames that it was raised through are secrets, and the datagram."""
     pair = Pair()
