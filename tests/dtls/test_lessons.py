@@ -209,7 +209,7 @@ def test_zero_length_fragments_end() -> None:
     body, server = hello_body(), fresh_server()
     empty = handshake_header(1, len(body), 0, 0, 0) * 1000
     assert answers(server, [serialize_record(HANDSHAKE, 0, empty)]) == []
-    assert server._reassembler.size == 0
+    assert server._reassembler.blocks == 0
     assert is_server_hello(answers(server, [piece(body, 0, len(body))]))
 
 
@@ -244,13 +244,14 @@ def test_messages_must_not_span_a_key_change(victim: Role) -> None:
 
 def test_sequence_numbers_never_wrap() -> None:
     pair = Pair().run()
-    pair.client._records.writer.next_sequence_number = 2**48 - 1
+    writer = pair.client._records.writer
+    writer.next_sequence_number = 2**48 - 1
     with contextlib.suppress(SequenceNumbersExhausted):  # in 1.3 a KeyUpdate is due by now, and has no number
         pair.client.send_application_data(b"the last")
     with pytest.raises((SequenceNumbersExhausted, NotConnected)):
         pair.client.send_application_data(b"one too many")
     assert isinstance(pair.client.error, SequenceNumbersExhausted)
-    assert pair.client._records.writer.next_sequence_number == 2**48
+    assert writer.next_sequence_number == 2**48
 
 
 @ONLY_13
@@ -258,7 +259,8 @@ def test_epochs_never_wrap() -> None:
     """Each costs a KeyUpdate, whose 16-bit message_seq ends long before an epoch's 48 bits (RFC 9147 §8)."""
     pair = Pair().run()
     for end, peer in ((pair.client, pair.server), (pair.server, pair.client)):
-        end._next_message_seq = peer._reassembler.next_message_seq = 2**16 - 1
+        post_handshake: Any = end._post_handshake
+        post_handshake._next_message_seq = peer._reassembler.next_message_seq = 2**16 - 1
     pair.client.update_keys(request_peer=False)
     pair.run().assert_connected()
     with pytest.raises(SequenceNumbersExhausted):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.dtls.differential import openssl, wolf
 from tests.dtls.differential.outcomes import Outcome, judge
-from tests.dtls.differential.prediction import Expected, Quirk, is_sound
+from tests.dtls.differential.prediction import Expected, is_sound
 from tests.dtls.differential.setups import Peer, Setup, draw
 from tests.tools import wolfssl
 
@@ -38,17 +38,17 @@ class Tally:
     def __init__(self) -> None:
         self.kinds: collections.Counter[str] = collections.Counter()
         "How many there were of each kind."
-        self.quirks: collections.Counter[Quirk] = collections.Counter()
+        self.quirks: collections.Counter[str] = collections.Counter()
         "How many differ for a known reason."
         self.unexplained: list[str] = []
         "Those that differ for no known reason."
 
     def add(self, setup: Setup, outcome: Outcome) -> None:
         """Take one more."""
-        expected, found, quirk = judge(setup, outcome)
+        expected, found, quirks = judge(setup, outcome)
         self.kinds[_kind(setup, expected)] += 1
-        if quirk is not None:
-            self.quirks[quirk] += 1
+        if quirks:
+            self.quirks[" and ".join(quirk.value for quirk in quirks)] += 1
         elif found:
             self.unexplained.append(f"{setup}\n    {'; '.join(found)}")
 
@@ -68,7 +68,7 @@ def describe(peer: Peer, tally: Tally, seconds: float) -> str:
         f"{peer}: {total} configurations in {seconds:.0f} s; {total - explained - len(tally.unexplained)} as "
         f"expected, {explained} explained, {len(tally.unexplained)} not explained",
         *(f"  {count:5}  {kind}" for kind, count in sorted(tally.kinds.items())),
-        *(f"  {count:5}  explained: {quirk.value}" for quirk, count in tally.quirks.items()),
+        *(f"  {count:5}  explained: {quirk}" for quirk, count in tally.quirks.items()),
         *(f"\n{text}" for text in tally.unexplained),
     ]
     return "\n".join(lines)

@@ -22,6 +22,9 @@ GROUP_NAMES = {
     NamedGroup.SECP384R1: "P-384",
     NamedGroup.SECP521R1: "P-521",
 }
+SUITE_NAMES = CIPHER_NAMES | {
+    CipherSuite.TLS_ECDHE_ECDSA_WITH_AES_128_CCM: "ECDHE-ECDSA-AES128-CCM",
+}
 _VERIFY = {
     "none": SSL.VERIFY_NONE,
     "optional": SSL.VERIFY_PEER,
@@ -31,7 +34,7 @@ _VERIFY = {
 
 def context_of(side: Side, role: Role) -> SSL.Context:
     """OpenSSL's side."""
-    ciphers = ":".join(CIPHER_NAMES[suite] for suite in side.suites) or FOREIGN_SUITE
+    ciphers = ":".join(SUITE_NAMES[suite] for suite in side.suites) or FOREIGN_SUITE
     context = openssl_context(
         credentials(side.certificates[0], "theirs") if side.certificates else None,
         cipher_list=ciphers.encode(),
@@ -121,7 +124,7 @@ def outcome_of(association: Association) -> Outcome:
 
 def said_by(theirs: OpenSslEnd) -> tuple[ProtocolVersion | None, CipherSuite | None]:
     """Version and suite as OpenSSL has them."""
-    names = {name: suite for suite, name in CIPHER_NAMES.items()}
+    names = {name: suite for suite, name in SUITE_NAMES.items()}
     version = ProtocolVersion.DTLS_1_2 if theirs.ssl.get_protocol_version_name() == "DTLSv1.2" else None
     return version, names.get(theirs.ssl.get_cipher_name() or "")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import itertools
 from collections.abc import Collection
 
 from cryptography import x509
@@ -120,20 +121,20 @@ def seen_by(connection: DtlsConnection) -> Outcome:
     )
 
 
-def judge(setup: Setup, outcome: Outcome) -> tuple[Expected, list[str], Quirk | None]:
+def judge(setup: Setup, outcome: Outcome) -> tuple[Expected, list[str], tuple[Quirk, ...]]:
     """Compare an outcome with what had to come of the setup.
 
-    :returns: what had to come; where the outcome differs; and the quirk that explains it, if one does.
+    :returns: what had to come; where the outcome differs; and the quirks that explain it, if any do.
     """
     expected = predict(setup)
     found = differences(setup, expected, outcome)
     if found:
-        for quirk in Quirk:
-            if quirk.engine == setup.theirs.engine:
-                otherwise = predict(setup, frozenset({quirk}))
-                if not differences(setup, otherwise, outcome):
-                    return otherwise, found, quirk
-    return expected, found, None
+        known = [quirk for quirk in Quirk if quirk.engine in ("mediapeer", setup.theirs.engine)]
+        for quirks in (*itertools.combinations(known, 1), *itertools.combinations(known, 2)):
+            otherwise = predict(setup, frozenset(quirks))
+            if not differences(setup, otherwise, outcome):
+                return otherwise, found, quirks
+    return expected, found, ()
 
 
 def differences(setup: Setup, expected: Expected, outcome: Outcome) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from mediapeer.dtls import AlertDescription, CipherSuite, NamedGroup, ProtocolVersion, SignatureScheme
-from tests.dtls.differential.setups import HYBRID, V12, V13, Setup, Side, suite_version
+from tests.dtls.differential.setups import HYBRID, SUITES_12, SUITES_13, V12, V13, Setup, Side, suite_version
 
 T = TypeVar("T")
 ALERT = AlertDescription
@@ -28,8 +28,11 @@ CURVE_SCHEMES = {
 
 
 class Quirk(enum.Enum):
-    """Another engine's own way, in words for a report."""
+    """An engine's own way, in words for a report."""
 
+    OUR_CLIENT = (
+        "our client gives up where no certificate of its fits, as BoringSSL's, instead of showing none"
+    )
     OPENSSL_VERSION = (
         "OpenSSL has no supported_versions in DTLS, and finds something else wrong with a client of 1.3"
     )
@@ -53,7 +56,7 @@ class Quirk(enum.Enum):
     @property
     def engine(self) -> str:
         """Whose it is."""
-        return "OpenSSL" if self.name.startswith("OPENSSL") else "wolfSSL"
+        return {"OUR": "mediapeer", "OPENSSL": "OpenSSL", "WOLFSSL": "wolfSSL"}[self.name.partition("_")[0]]
 
 
 Quirks = frozenset[Quirk]
@@ -156,7 +159,7 @@ def _with_more_suites(side: Side) -> Side:
         return side
     more = tuple(
         suite
-        for suite in CipherSuite
+        for suite in (*SUITES_12, *SUITES_13)
         if suite_version(suite) not in {suite_version(named) for named in side.suites}
     )
     return dataclasses.replace(side, suites=(*side.suites, *more))
@@ -181,16 +184,14 @@ def _predict12(client: Side, server: Side, quirks: Quirks) -> Expected:
         and (is_careless or kind not in CURVES or CURVES[kind] in offered)
         and not (kind == "ed25519" and server.engine == "OpenSSL" and Quirk.OPENSSL_ED25519 in quirks)
     ]
-    methods = {_method(kind) for kind in usable}
-    suites = [
-        suite
-        for suite in _in_order(server, server.suites, client.suites)
-        if suite_version(suite) == V12 and suite.name.split("_")[2] in methods
-    ]
+    # Our server goes by its certificates first, and by its suites for the certificate then.
+    common = [s for s in _in_order(server, server.suites, client.suites) if suite_version(s) == V12]
+    fitting = {kind: [s for s in common if s.name.split("_")[2] == _method(kind)] for kind in usable}
+    shown = [kind for kind in usable if fitting[kind]][:1]
+    suites = fitting[shown[0]] if shown else []
     if not suites:
         reasons.add("no suite with a certificate for it", ALERT.HANDSHAKE_FAILURE)
-    shown = [kind for kind in usable if suites and _method(kind) == suites[0].name.split("_")[2]]
-    return _conclude(client, server, V12, reasons, suites, groups, shown[:1], quirks)
+    return _conclude(client, server, V12, reasons, suites, groups, shown, quirks)
 
 
 def _method(kind: str) -> str:
@@ -287,6 +288,8 @@ def _answer(
         if not schemes.issuperset(s for s in SignatureScheme if s.name.startswith(family)):
             reasons.add("the client signs by what was not offered", ALERT.ILLEGAL_PARAMETER)
         _judge(reasons, server, answer)
+    elif client.certificates and not answer and client.engine == "mediapeer" and Quirk.OUR_CLIENT in quirks:
+        reasons.add("our client gives up", ALERT.HANDSHAKE_FAILURE)
     elif not answer and client.engine == "wolfSSL" and Quirk.WOLFSSL_SIGNATURE in quirks:
         reasons.add("the client gives up", ALERT.ILLEGAL_PARAMETER)
     elif not answer and server.asks == "required":

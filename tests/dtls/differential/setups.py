@@ -22,8 +22,11 @@ Takes = Literal["anyone", "this peer", "another peer"]
 T = TypeVar("T")
 
 V12, V13 = ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3
-SUITES_12 = tuple(suite for suite in CipherSuite if suite.name.startswith("TLS_ECDHE_"))
-SUITES_13 = tuple(suite for suite in CipherSuite if suite not in SUITES_12)
+#: Those with certificates; what OpenSSL calls them is in ``openssl.py``, and what wolfSSL does in ``wolf.py``.
+SUITES_12 = tuple(s for s in CipherSuite if s.name.startswith(("TLS_ECDHE_ECDSA_", "TLS_ECDHE_RSA_")))
+SUITES_13 = tuple(suite for suite in CipherSuite if "_WITH_" not in suite.name)
+#: At its default security level, which wants a whole tag.
+OPENSSL_SUITES = tuple(s for s in SUITES_12 if not s.name.endswith("CCM_8"))
 HYBRID = tuple(group for group in NamedGroup if "MLKEM" in group.name)
 CLASSICAL = tuple(group for group in NamedGroup if group not in HYBRID)
 KINDS = ("ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "rsa-2048")
@@ -144,7 +147,7 @@ def openssl_side(dice: random.Random, role: Role) -> Side:
         engine="OpenSSL",
         versions=frozenset({V12}),
         # None of ours, at times: then it has the foreign ones alone.
-        suites=() if dice.random() < 0.04 else some(dice, SUITES_12, whole=0.7),
+        suites=() if dice.random() < 0.04 else some(dice, OPENSSL_SUITES, whole=0.7),
         groups=some(dice, CLASSICAL, whole=0.7),
         certificates=() if has_none else (dice.choice(kinds),),
         asks=dice.choice(["none", "optional", "required"]),

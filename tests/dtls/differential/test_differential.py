@@ -79,10 +79,10 @@ def outcome_as_expected(setup: Setup) -> Outcome:
 )
 def test_an_outcome_that_differs_is_noticed(connecting: Setup, change: dict[str, object]) -> None:
     outcome = outcome_as_expected(connecting)
-    assert judge(connecting, outcome)[1:] == ([], None)
-    _, found, quirk = judge(connecting, dataclasses.replace(outcome, **change))  # type: ignore[arg-type]
+    assert judge(connecting, outcome)[1:] == ([], ())
+    _, found, quirks = judge(connecting, dataclasses.replace(outcome, **change))  # type: ignore[arg-type]
     assert found
-    assert quirk is None
+    assert quirks == ()
 
 
 def test_a_failure_for_another_reason_is_noticed(connecting: Setup) -> None:
@@ -115,6 +115,6 @@ def test_what_another_engine_is_known_for_explains_itself_and_nothing_else() -> 
     )
     setup = Setup(number=0, role=Role.CLIENT, ours=ours, theirs=theirs)
     known = Outcome(connected=False, error=AlertReceived(AlertDescription.HANDSHAKE_FAILURE))
-    assert judge(setup, known)[2] is Quirk.OPENSSL_VERSION
+    assert judge(setup, known)[2] == (Quirk.OPENSSL_VERSION,)
     unknown = Outcome(connected=False, error=AlertReceived(AlertDescription.INTERNAL_ERROR))
-    assert judge(setup, unknown)[2] is None
+    assert judge(setup, unknown)[2] == ()
