@@ -53,6 +53,8 @@ class Attack:
         if (operation := OPERATIONS.get(_name(step))) is not None:
             operation(self, Argument(step.argument))
             self._keys.look()
+            if operation in _FLOODS:
+                self._victim.check_size()
             if operation is not Attack.repeat:
                 self._latest = step
 
@@ -302,6 +304,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "repeat": Attack.repeat,
 }
 _NAMES = tuple(OPERATIONS)
+_FLOODS = (Attack.repeat, Attack.large, Attack.plain_fragment, Attack.seal_fragment)
 
 
 def _name(step: Step) -> str:
