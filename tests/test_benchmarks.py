@@ -9,6 +9,7 @@ import pytest
 from benchmarks import CpuClock, Figures, Result, paired_medians
 from benchmarks.__main__ import as_table, names
 from benchmarks.call import round_trips_in
+from benchmarks.flood import FLOODS, openssl_flood, our_flood
 from benchmarks.handshake import SUITES, Clocks, openssl_configuration, openssl_handshake, our_configuration
 from benchmarks.handshake import our_handshake as handshake
 from benchmarks.memory import growth, in_fresh_process
@@ -76,6 +77,22 @@ def test_a_record_that_is_lost_is_not_measured() -> None:
         our_unprotect(receiver, datagram)  # a replay
 
 
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_is_dealt_with_and_measured(flood: str) -> None:
+    for figures in (
+        our_flood(ProtocolVersion.DTLS_1_2, FLOODS[flood]),
+        our_flood(ProtocolVersion.DTLS_1_3, FLOODS[flood]),
+        openssl_flood(FLOODS[flood]),
+    ):
+        assert all(microseconds > 0 for microseconds in figures.values())
+
+
+def test_a_flood_that_gets_through_is_not_measured() -> None:
+    for measure in (functools.partial(our_flood, ProtocolVersion.DTLS_1_3), openssl_flood):
+        with pytest.raises(RuntimeError, match="made a difference"):
+            measure(lambda genuine: [next(genuine), next(genuine)])
+
+
 def test_the_median_is_taken_of_each_metric_without_the_first_pair() -> None:
     runs = {"ours": iter([99.0, 1.0, 5.0, 3.0]), "peer": iter([99.0, 10.0, 30.0, 20.0])}
 
@@ -127,4 +144,4 @@ def test_memory_is_what_a_fresh_process_grows_by() -> None:
 
 
 def test_each_benchmark_is_listed() -> None:
-    assert names() == ["call", "handshake", "memory", "record"]
+    assert names() == ["call", "flood", "handshake", "memory", "record"]
