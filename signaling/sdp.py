@@ -44,6 +44,14 @@ _CONNECTION = re.compile(r"IN IP[46] [^ ]+")
 _APT = re.compile(r"apt=(?![0-9]{1,3}(?:;|$))")
 
 
+#: What a section says once, if at all: of two, the parser takes one and these checks would take the other.
+_SINGLE = (
+    *("mid", "ice-ufrag", "ice-pwd", "setup", "rtcp", "rtcp-mux", "bundle-only"),
+    *("sctp-port", "max-message-size", "msid-semantic"),
+)
+_SETUPS = ("actpass", "active", "passive")
+
+
 class DescriptionError(ValueError):
     """A description cannot be used. The message says why, for the one who sent it."""
 
@@ -82,6 +90,9 @@ def check_description(sdp: str, *, answer: bool = False) -> str:
     if len(media) > MAXIMUM_SECTIONS:
         raise DescriptionError(f"The description has more than {MAXIMUM_SECTIONS} media sections.")
     _check_connection(session)
+    _check_single(session)
+    if any(value not in _SETUPS for value in session.attributes.get("setup", ())):
+        raise DescriptionError("The session's a=setup is malformed (RFC 4145 §4).")
     candidates = 0
     for number, section in enumerate(media, 1):
         try:
@@ -129,6 +140,7 @@ def _check_section(session: _Section, section: _Section, answer: bool) -> None:
         raise DescriptionError("the port is no port.")
     if int(port) == 0 and section.first("bundle-only") is None:
         raise DescriptionError("the section is rejected (port 0); leave it out, or stop its transceiver.")
+    _check_single(section)
     mid = section.first("mid")
     if mid is None or not _TOKEN.fullmatch(mid):
         raise DescriptionError("a=mid is missing or malformed (RFC 5888).")
@@ -168,7 +180,7 @@ def _check_dtls(session: _Section, section: _Section, answer: bool) -> None:
         supported = ", ".join(FINGERPRINT_HASHES)
         raise DescriptionError(f"no a=fingerprint uses a supported hash: {supported}.")
     setup = section.first("setup") or session.first("setup")
-    allowed = ("active", "passive") if answer else ("actpass", "active", "passive")
+    allowed = ("active", "passive") if answer else _SETUPS
     if setup not in allowed:
         raise DescriptionError(f"a=setup must be {' or '.join(allowed)} (RFC 8842).")
 
@@ -214,6 +226,14 @@ def _check_forms(section: _Section, forms: Iterable[tuple[str, re.Pattern[str]]]
     for name, pattern in forms:
         if not all(pattern.fullmatch(value) for value in section.attributes.get(name, ())):
             raise DescriptionError(f"a={name} is malformed.")
+
+
+def _check_single(section: _Section) -> None:
+    for name in _SINGLE:
+        if len(section.attributes.get(name, ())) > 1:
+            raise DescriptionError(f"a={name} stands there twice.")
+    if sum(len(section.attributes.get(direction, ())) for direction in _DIRECTIONS) > 1:
+        raise DescriptionError("there is more than one direction.")
 
 
 def _check_connection(section: _Section) -> None:
