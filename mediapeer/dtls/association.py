@@ -52,7 +52,7 @@ from mediapeer.dtls.transmission import NOTHING_ANSWERED, FlightTransmission
 
 MAXIMUM_HELD_DATA = 16
 "How many pieces of data that overtook the handshake's end are kept."
-MAXIMUM_HELD_DATA_BYTES = 32_768
+MAXIMUM_HELD_DATA_BYTES = 8_192
 MAXIMUM_ALERT_REPEATS = 8
 "How often a peer that goes on after our fatal alert is told again, in case the alert was lost."
 MAXIMUM_REFUSED_RENEGOTIATIONS = 3
@@ -100,6 +100,7 @@ class Association:
         self._events: deque[Event] = deque()
         self._datagrams: list[bytes] = []
         self._records = RecordLayer(self.counters, first_sequence_number)
+        self._maximum_received = MAXIMUM_PLAINTEXT_LENGTH
         self._saw_authentic_record = False
         self._held_data: list[bytes] = []
         self._change_cipher_spec_received = False
@@ -174,7 +175,7 @@ class Association:
         self, epoch: int, content_type: int, sequence_number: int, plaintext: bytes
     ) -> None:
         """An authentic record: what does not fit is the peer's fault."""
-        if len(plaintext) > MAXIMUM_PLAINTEXT_LENGTH:
+        if len(plaintext) > self._maximum_received:
             raise PeerMisbehaved("a record of the peer is too long", AlertDescription.RECORD_OVERFLOW)
         if content_type == APPLICATION_DATA and epoch != _HANDSHAKE_EPOCH_13:
             if self._result is not None:
@@ -458,6 +459,10 @@ class Association:
     def limit_records(self, size: int) -> None:
         """For the handshake: put at most ``size`` bytes into a protected record from now on (RFC 8449 §4)."""
         self._records.limit_plaintext(size)
+        # The peer has said so because we did, and heeds what we said. In 1.3 that counts the content type too.
+        ours = self._configuration.record_size_limit
+        if ours is not None:
+            self._maximum_received = ours - 1 if self._is_13 else ours
 
     def continue_with(self, handshake: Handshake) -> None:
         """For the hellos: the version is chosen, and this is its handshake."""
@@ -522,6 +527,9 @@ class Association:
         # What led here holds frames, and they hold secrets: the error is kept, they are not.
         error.__traceback__ = error.__cause__ = error.__context__ = None
         self.error = error
+        session, cache = self._result.session if self._result else None, self._configuration.session_cache
+        if session is not None and session.session_id and cache is not None and self.role is Role.SERVER:
+            cache.remove(session.session_id)  # it is not to be resumed any more (RFC 5246 §7.2.2)
         if error.alert is None or isinstance(error, AlertReceived):
             self._end(AssociationState.FAILED)
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mediapeer.dtls import extensions
 from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration
 from mediapeer.dtls.credentials import Credentials, SigningCredentials
-from mediapeer.dtls.errors import DecodeError, NegotiationFailed, PeerMisbehaved
+from mediapeer.dtls.errors import NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.extensions import OfferedPsks
 from mediapeer.dtls.handshake13 import schemes_for_key13
 from mediapeer.dtls.messages import ClientHello
@@ -23,6 +23,7 @@ from mediapeer.dtls.registry import (
     PskKeyExchangeMode,
     SignatureScheme,
 )
+from mediapeer.dtls.resumption import open_ticket, takes_peer
 from mediapeer.dtls.selection import NO_COMMON_SCHEME, PeerAccepts, mismatch, nothing_fits, usable_schemes
 from mediapeer.dtls.session import Session
 
@@ -126,11 +127,17 @@ def requests_certificate(configuration: DtlsConfiguration) -> bool:
 
 
 def choose13(
-    configuration: DtlsConfiguration, hello: ClientHello, now: float, pinned: CipherSuite | None = None
+    configuration: DtlsConfiguration,
+    hello: ClientHello,
+    now: float,
+    *,
+    pinned: CipherSuite | None = None,
+    may_resume: bool = True,
 ) -> Choice13:
     """Choose: a session first, then our credentials in their order.
 
     :param pinned: the suite that a HelloRetryRequest has settled on.
+    :param may_resume: whether to look for a session at all.
     :raises NegotiationFailed: when nothing fits.
     """
     suites = [s for s in configuration.suites_of(ProtocolVersion.DTLS_1_3) if s in hello.cipher_suites]
@@ -144,7 +151,7 @@ def choose13(
         raise NegotiationFailed(
             "the client offers no cipher suite of ours", AlertDescription.HANDSHAKE_FAILURE
         )
-    return _Chooser(configuration, hello, now, suites).choose()
+    return _Chooser(configuration, hello, now, suites).choose(may_resume=may_resume)
 
 
 class _Chooser:
@@ -167,8 +174,8 @@ class _Chooser:
         self._offer = read_psk_offer(hello)
         self._takes_psk = takes_psk_dhe(hello)
 
-    def choose(self) -> Choice13:
-        choice = self._choose_session()
+    def choose(self, *, may_resume: bool) -> Choice13:
+        choice = self._choose_session() if may_resume else None
         reason = ""
         for credentials in self._configuration.credentials:
             if choice is not None:
@@ -185,17 +192,12 @@ class _Chooser:
         return next((s for s in self._suites if CIPHER_SUITE_PARAMETERS[s].hash_name == hash_name), None)
 
     def _choose_session(self) -> Choice13 | None:
-        protector = self._configuration.session_tickets
-        if self._offer is None or protector is None or not self._takes_psk:
+        if self._offer is None or self._configuration.session_tickets is None or not self._takes_psk:
             return None
         for index, entry in enumerate(self._offer.identities[:MAXIMUM_TICKETS_TRIED]):
-            opened = protector.open(entry.identity, self._now)
-            if opened is None:
+            session, _ = open_ticket(self._configuration, entry.identity, self._now)
+            if session is None:
                 continue
-            try:
-                session = Session.parse(opened.contents)
-            except DecodeError:
-                continue  # of another release, or of another use of the same keys
             hash_name = CIPHER_SUITE_PARAMETERS[session.cipher_suite].hash_name
             suite = self._suite_with(hash_name)
             if suite is not None and self._may_resume(session):
@@ -206,13 +208,11 @@ class _Chooser:
     def _may_resume(self, session: Session) -> bool:
         body = self._hello.extensions.get(ExtensionType.SERVER_NAME)
         name = extensions.parse_server_name(body) if body is not None else None
-        required = self._configuration.client_authentication is ClientAuthentication.REQUIRED
-        is_known = bool(session.peer_chain or session.pre_shared_key_identity)
         return (
             session.version is ProtocolVersion.DTLS_1_3
             and session.is_fresh(self._now)
             and session.server_name == name
-            and (is_known or not required or self._configuration.verifier is None)
+            and takes_peer(self._configuration, session)
         )
 
     def _choose_psk(self, credentials: PreSharedKey | ImportedPreSharedKey) -> tuple[Choice13 | None, str]:

@@ -196,18 +196,19 @@ class ClientHelloPhase(Handshake):
             raise PeerMisbehaved(
                 "the server echoes a session ID that was not sent", AlertDescription.ILLEGAL_PARAMETER
             )
-        suite = next((s for s in self._hello.cipher_suites if s == request.cipher_suite), None)
-        if suite is None or CIPHER_SUITE_PARAMETERS[CipherSuite(suite)].version != ProtocolVersion.DTLS_1_3:
+        ours = self._configuration.suites_of(ProtocolVersion.DTLS_1_3)
+        suite = next((s for s in ours if s == request.cipher_suite), None)
+        if suite is None:
             raise PeerMisbehaved(
                 f"the server chose cipher suite 0x{request.cipher_suite:04x}, which was not offered",
                 AlertDescription.ILLEGAL_PARAMETER,
             )
         group, cookie = self._read_retry_extensions(request)
-        parameters = CIPHER_SUITE_PARAMETERS[CipherSuite(suite)]
+        parameters = CIPHER_SUITE_PARAMETERS[suite]
         first = Transcript()
         first.choose_hash(parameters.hash_name)
         first.add(HandshakeType.CLIENT_HELLO, self._sent_hello.body)
-        self._retry = Retry(CipherSuite(suite), group)
+        self._retry = Retry(suite, group)
         self._retry.transcript.choose_hash(parameters.hash_name)
         self._retry.transcript.restart_from_hash(first.digest())
         self._retry.transcript.add(message.handshake_type, message.body)

@@ -100,6 +100,9 @@ class DtlsConfiguration:
     credentials: tuple[Credentials, ...] = ()
     """Our certificates, raw public keys and pre-shared keys, in order of preference. A server needs one; the first
     that fits what the peer offers is used. A client offers all its pre-shared keys."""
+    insist_on_credentials: bool = False
+    """Whether a client that has certificates or raw public keys gives up when the server takes none of them. Otherwise
+    it shows none, and leaves the decision to the server (RFC 8446 §4.4.2)."""
     psk_identity_hint: bytes = b""
     "What a server of DTLS 1.2 tells its clients about the pre-shared key it expects (RFC 4279 §5.2)."
     peer_certificate_types: tuple[CertificateType, ...] = (CertificateType.X509,)

@@ -35,6 +35,8 @@ from mediapeer.dtls.registry import (
 from mediapeer.dtls.server_hello import ServerHelloPhase
 from mediapeer.dtls.session import Session
 
+MAXIMUM_FORGERIES = 3
+"How many records that are not authentic make the rest of a datagram not worth a look: a peer has none in its own."
 _RESERVED_LABELS = (b"client finished", b"server finished", b"master secret", b"key expansion")
 
 
@@ -185,10 +187,13 @@ class DtlsConnection(Association):
         if not whole:
             self.counters["malformed_datagrams"] += 1
         try:
+            forgeries = self.counters["unauthentic_records"]
             for record in records:
                 self._receive_record(record)
                 if self._is_over:
                     return
+                if self.counters["unauthentic_records"] - forgeries >= MAXIMUM_FORGERIES:
+                    break  # trying the rest would cost more than sending it
             if self._acks.deadline is not None:
                 self._send_due_ack()
         except DtlsError as error:

@@ -143,10 +143,13 @@ def serialize_alpn(protocols: tuple[bytes, ...]) -> bytes:
     return vector(b"".join(vector(protocol, 1) for protocol in protocols), 2)
 
 
-def read_chosen_alpn_protocol(body: bytes, offered: Sequence[bytes]) -> bytes:
-    """The protocol that a server answers, which must be one that was offered (RFC 7301 §3.1)."""
+def read_chosen_alpn_protocol(body: bytes, offered: Sequence[bytes] | None) -> bytes:
+    """The protocol that a server answers, which must be one that was offered (RFC 7301 §3.1).
+
+    :param offered: ``None`` to take any.
+    """
     protocols = parse_alpn(body)
-    if len(protocols) != 1 or protocols[0] not in offered:
+    if len(protocols) != 1 or (offered is not None and protocols[0] not in offered):
         raise DecodeError(
             "the server's application protocol is not one of those offered",
             AlertDescription.ILLEGAL_PARAMETER,
@@ -365,6 +368,10 @@ def parse_certificate_types(body: bytes) -> tuple[int, ...]:
     reader.end()
     if len(set(types)) != len(types):
         raise DecodeError("a certificate type is offered twice", AlertDescription.ILLEGAL_PARAMETER)
+    if types == (CertificateType.X509,):
+        raise DecodeError(
+            "what goes without saying must not be said: X.509 alone", AlertDescription.ILLEGAL_PARAMETER
+        )
     return types
 
 

@@ -267,6 +267,19 @@ class Handshake(ABC):
         if self._configuration.verify_on_resumption and not session.pre_shared_key_identity:
             self._ask_verifier()
 
+    def _may_take_over(self, session: Session) -> bool:
+        """For servers: take over the peer of a session, or forget it again if the verifier refuses it.
+
+        Such a client may prove itself anew; if it is refused then, it is told why.
+        """
+        peer, group = self._peer, self._group
+        try:
+            self._take_over(session)
+        except CertificateRejected:
+            self._resumed, self._group, self._peer = None, group, peer
+            return False
+        return True
+
     def _session(self, secret: bytes, now: float, *, extended_master_secret: bool = True) -> Session:
         """What may be resumed of this handshake; it has neither a name nor a ticket yet."""
         earlier, peer = self._resumed, self._peer
@@ -328,6 +341,12 @@ class Handshake(ABC):
         raise NegotiationFailed(
             "the client offers none of our application protocols", AlertDescription.NO_APPLICATION_PROTOCOL
         )
+
+    @property
+    def _taken_alpn_protocols(self) -> tuple[bytes, ...] | None:
+        """What a server may choose; ``None`` for anything."""
+        configuration = self._configuration
+        return None if configuration.accept_unoffered_alpn else configuration.alpn_protocols
 
     # What was chosen; asking too early is our own mistake
 

@@ -117,7 +117,7 @@ class ClientHandshake12(Handshake12):
         self._cipher_suite = suite
         self._server_random = hello.random
         session = self._session_resumed_by(hello)
-        self._read_server_extensions(hello.extensions, is_resumed=session is not None)
+        self._read_server_extensions(hello.extensions)
         self._note(message)
         if session is not None:
             self._resume(session)
@@ -138,7 +138,7 @@ class ClientHandshake12(Handshake12):
             )
         return session
 
-    def _read_server_extensions(self, block: extensions.ExtensionBlock, *, is_resumed: bool) -> None:
+    def _read_server_extensions(self, block: extensions.ExtensionBlock) -> None:
         for kind, body in block.items():
             if kind not in self._hello.extensions:
                 raise PeerMisbehaved(
@@ -167,14 +167,14 @@ class ClientHandshake12(Handshake12):
                 case ExtensionType.RECORD_SIZE_LIMIT:
                     self._read_record_size_limit(block)
                 case _:
-                    self._read_certificate_extension(kind, body, is_resumed=is_resumed)
+                    self._read_certificate_extension(kind, body)
         if self._configuration.require_extended_master_secret and not self._extended_master_secret:
             raise NegotiationFailed(
                 "the server lacks extended_master_secret", AlertDescription.HANDSHAKE_FAILURE
             )
 
-    def _read_certificate_extension(self, kind: int, body: bytes, *, is_resumed: bool) -> None:
-        """An extension that speaks of certificates; it says nothing where a session is resumed, but may be there."""
+    def _read_certificate_extension(self, kind: int, body: bytes) -> None:
+        """An extension that speaks of certificates; if a session is resumed, what that says takes its place."""
         if kind == ExtensionType.SERVER_CERTIFICATE_TYPE:
             types = self._configuration.peer_certificate_types
             chosen = extensions.read_chosen_certificate_type(body, types)
@@ -184,7 +184,7 @@ class ClientHandshake12(Handshake12):
             self._own_certificate_type = extensions.read_chosen_certificate_type(body, types)
         elif kind == ExtensionType.STATUS_REQUEST and self._uses_certificates:
             extensions.check_empty(body, ExtensionType.STATUS_REQUEST)
-            self._status_announced = not is_resumed
+            self._status_announced = True
         elif kind == ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP and self._uses_certificates:
             timestamps = extensions.check_signed_certificate_timestamps(body)
             self._peer = replace(self._peer, signed_certificate_timestamps=timestamps)
@@ -294,9 +294,9 @@ class ClientHandshake12(Handshake12):
         self._state = State.SERVER_HELLO_DONE
 
     def _choose_credentials(self, request: CertificateRequest) -> None:
-        """Take the first of our credentials that the server can deal with. Who has none at all goes on without.
+        """Take the first of our credentials that the server can deal with; without any, the server decides.
 
-        :raises NegotiationFailed: when none of those that we have fits; it tells why the last one does not.
+        :raises NegotiationFailed: when the configuration insists; it tells why the last one does not fit.
         """
         accepts = PeerAccepts(request.signature_schemes, (self._own_certificate_type,), request.authorities)
         reason = ""
@@ -314,7 +314,7 @@ class ClientHandshake12(Handshake12):
                 self._credentials = self._signing = credentials
                 self._scheme = schemes[0]
                 return
-        if reason:
+        if reason and self._configuration.insist_on_credentials:
             raise nothing_fits(reason)
 
     # Our answer, and the end

@@ -39,12 +39,12 @@ from mediapeer.dtls.registry import (
     ProtocolVersion,
     SignatureScheme,
 )
+from mediapeer.dtls.resumption import seal_ticket
 from mediapeer.dtls.resumption12 import (
     SessionOffer,
     find_pre_shared_key,
     may_resume,
     read_session_offer,
-    seal_ticket,
 )
 from mediapeer.dtls.session import Session
 
@@ -150,14 +150,7 @@ class ServerHandshake12(Handshake12):
             extended_master_secret=self._extended_master_secret,
         ):
             return None
-        peer = self._peer
-        try:
-            self._take_over(session)
-        except CertificateRejected:
-            # Whom the verifier does not want any more may still prove to be somebody else, in a full handshake.
-            self._resumed, self._group, self._peer = None, None, peer
-            return None
-        return session
+        return session if self._may_take_over(session) else None
 
     def _resume(self, session: Session, hello: ClientHello, answer: dict[int, bytes], *, renew: bool) -> None:
         self._resumable = session

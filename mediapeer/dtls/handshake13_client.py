@@ -88,12 +88,9 @@ class ClientHandshake13(Handshake13):
 
     def _on_server_hello(self, message: ReassembledMessage) -> None:
         hello = ServerHello.parse(message.body)
-        suite = next((s for s in self._hello.cipher_suites if s == hello.cipher_suite), None)
-        if (
-            suite is None
-            or CIPHER_SUITE_PARAMETERS[CipherSuite(suite)].version is not ProtocolVersion.DTLS_1_3
-            or (self._retry_suite is not None and suite != self._retry_suite)
-        ):
+        ours = self._configuration.suites_of(ProtocolVersion.DTLS_1_3)
+        suite = next((s for s in ours if s == hello.cipher_suite), None)
+        if suite is None or suite is not (self._retry_suite or suite):
             raise PeerMisbehaved(
                 f"the server chose cipher suite 0x{hello.cipher_suite:04x}, which was not offered",
                 AlertDescription.ILLEGAL_PARAMETER,
@@ -110,7 +107,7 @@ class ClientHandshake13(Handshake13):
                 "an extension has no place in a ServerHello of DTLS 1.3",
                 AlertDescription.UNSUPPORTED_EXTENSION,
             )
-        self._read_psk(hello, CipherSuite(suite))
+        self._read_psk(hello, suite)
         body = hello.extensions.get(ExtensionType.KEY_SHARE)
         if body is None:
             raise PeerMisbehaved("the server sent no key share", AlertDescription.MISSING_EXTENSION)
@@ -122,7 +119,7 @@ class ClientHandshake13(Handshake13):
                 AlertDescription.ILLEGAL_PARAMETER,
             )
         self._group = share.group
-        self._choose(CipherSuite(suite))
+        self._choose(suite)
         self._note(message)
         self._enter_handshake(share.exchange(public))
         self._state = State.ENCRYPTED_EXTENSIONS
@@ -168,7 +165,7 @@ class ClientHandshake13(Handshake13):
                     )
                 case ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION:
                     self._alpn_protocol = extensions.read_chosen_alpn_protocol(
-                        body, self._configuration.alpn_protocols
+                        body, self._taken_alpn_protocols
                     )
                 case ExtensionType.SERVER_NAME:
                     extensions.check_empty(body, ExtensionType.SERVER_NAME)
@@ -225,10 +222,7 @@ class ClientHandshake13(Handshake13):
         self._state = State.SERVER_CERTIFICATE
 
     def _choose_credentials(self, accepts: PeerAccepts) -> None:
-        """The first of our credentials that the server takes.
-
-        Who has none goes on without. Who has some, of which none fits, is told so here rather than by the server.
-        """
+        """The first of our credentials that the server takes; without any, the server decides."""
         reason = ""
         for credentials in self._configuration.signing_credentials:
             scheme, reason = choose_scheme13(self._configuration, credentials, accepts)
@@ -236,7 +230,7 @@ class ClientHandshake13(Handshake13):
                 self._credentials = self._signing = credentials
                 self._scheme = scheme
                 return
-        if reason:
+        if reason and self._configuration.insist_on_credentials:
             raise nothing_fits(reason)
 
     def _on_certificate(self, message: ReassembledMessage) -> None:

@@ -18,7 +18,7 @@ from mediapeer.dtls.choice13 import (
 from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
 from mediapeer.dtls.credentials import SigningCredentials
 from mediapeer.dtls.errors import CertificateRejected, NegotiationFailed, PeerMisbehaved
-from mediapeer.dtls.handshake import HandshakeLayer, State
+from mediapeer.dtls.handshake import HandshakeLayer, PeerIdentity, State
 from mediapeer.dtls.handshake13 import HANDSHAKE_EPOCH, Handshake13
 from mediapeer.dtls.key_exchange import answer_key_share
 from mediapeer.dtls.key_update import ApplicationTraffic
@@ -75,7 +75,6 @@ class ServerHandshake13(Handshake13):
         retry: RetryState | None = None,
     ) -> None:
         super().__init__(configuration, layer, next_message_seq, Transcript())
-        self._peer = replace(self._peer, server_name=None)
         self._retry = retry
         self._hello_retry_requested = retry is not None
         self._first_random: bytes | None = None
@@ -103,8 +102,11 @@ class ServerHandshake13(Handshake13):
         if self._first_random is not None:
             self._compare_with_first(hello)
         self._client_random = hello.random
+        self._resumed, self._peer = None, PeerIdentity()  # what a first ClientHello has led to does not hold
         pinned = self._retry.cipher_suite if self._retry is not None else None
-        choice = choose13(self._configuration, hello, self._layer.now, pinned)
+        choice = choose13(self._configuration, hello, self._layer.now, pinned=pinned)
+        if choice.session is not None and not self._may_take_over(choice.session):
+            choice = choose13(self._configuration, hello, self._layer.now, pinned=pinned, may_resume=False)
         self._choose(choice.cipher_suite)
         if self._retry is not None and not self._transcript_has_retry:
             self._rebuild_transcript(self._retry)
@@ -135,9 +137,7 @@ class ServerHandshake13(Handshake13):
 
     def _use_psk(self, choice: Choice13) -> None:
         self._psk = choice.psk
-        if choice.session is not None:
-            self._take_over(choice.session)
-        elif choice.psk is not None and choice.credentials is not None:
+        if choice.session is None and choice.psk is not None and choice.credentials is not None:
             identity = getattr(choice.credentials, "identity", b"")
             self._peer = replace(self._peer, pre_shared_key_identity=identity)
 

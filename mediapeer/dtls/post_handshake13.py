@@ -18,12 +18,11 @@ from mediapeer.dtls.messages13 import KeyUpdate, NewSessionTicket13
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.record_layer import RecordLayer
 from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS, AlertDescription, HandshakeType
+from mediapeer.dtls.resumption import seal_ticket
 
 MAXIMUM_MESSAGE_SEQ = 2**16 - 1
 MAXIMUM_EPOCH = 2**16 - 1
 "Far below what would do harm (RFC 9147 §8), and still more keys than any association lives to use."
-MAXIMUM_TICKET_CONTENTS = 8192
-"A session whose peer has longer certificates is not put into a ticket: the client would have to send it back."
 MAXIMUM_TICKETS_TAKEN = 16
 "How many tickets a client hands out: a server that sends more, all its life, is not listened to."
 TICKET_NONCE_LENGTH = 8
@@ -104,23 +103,18 @@ class PostHandshake13:
 
     def send_tickets(self) -> None:
         """Give the client what it can resume with, if it takes that."""
-        session, protector = self._result.session, self._configuration.session_tickets
-        lifetime = int(session.lifetime) if session is not None else 0
-        if session is None or protector is None or lifetime < 1:
+        session = self._result.session
+        if session is None:
             return
         hash_name = CIPHER_SUITE_PARAMETERS[session.cipher_suite].hash_name
         tickets: list[HandshakeMessage] = []
         for number in range(self._configuration.tickets_to_send):
             nonce = number.to_bytes(TICKET_NONCE_LENGTH, "big")
-            contents = replace(
-                session, secret=resumption_psk(hash_name, self._result.resumption_secret, nonce)
-            ).serialize()
-            if len(contents) > MAXIMUM_TICKET_CONTENTS:
-                return
-            ticket = protector.seal(contents, self._layer.now)
+            secret = resumption_psk(hash_name, self._result.resumption_secret, nonce)
+            ticket = seal_ticket(self._configuration, replace(session, secret=secret), self._layer.now)
             if ticket:
                 age_add = int.from_bytes(self._configuration.random_bytes(4), "big")
-                tickets.append(NewSessionTicket13(lifetime, age_add, nonce, ticket))
+                tickets.append(NewSessionTicket13(int(session.lifetime), age_add, nonce, ticket))
         if tickets:
             self._send(tickets)
 

@@ -1,21 +1,15 @@
 """Which session a server of DTLS 1.2 resumes, and how it hands one out (RFC 5246 §7.3, RFC 5077, RFC 7627 §5.3)."""
 
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration
-from mediapeer.dtls.errors import DecodeError, DtlsError, NegotiationFailed
+from mediapeer.dtls.configuration import DtlsConfiguration
+from mediapeer.dtls.errors import NegotiationFailed
 from mediapeer.dtls.messages import ClientHello
 from mediapeer.dtls.psk import PreSharedKey
 from mediapeer.dtls.registry import AlertDescription, CipherSuite, ExtensionType, ProtocolVersion
+from mediapeer.dtls.resumption import open_ticket, takes_peer
 from mediapeer.dtls.session import Session
-
-MAXIMUM_TICKET_CONTENTS = 8192
-"A session that is longer, for the certificates in it, gets no ticket: it would swell each ClientHello."
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +32,8 @@ def read_session_offer(configuration: DtlsConfiguration, hello: ClientHello, now
     protector, cache = configuration.session_tickets, configuration.session_cache
     ticket = hello.extensions.get(ExtensionType.SESSION_TICKET) if protector is not None else None
     if protector is not None and ticket:
-        opened = _guarded(protector.open, ticket, now)
-        session = None if opened is None else _parse(opened.contents)
-        return SessionOffer(session, takes_tickets=True, renew=opened is not None and opened.renew)
+        session, renew = open_ticket(configuration, ticket, now)
+        return SessionOffer(session, takes_tickets=True, renew=renew)
     session = cache.find(hello.session_id, now) if cache is not None and hello.session_id else None
     return SessionOffer(session, takes_tickets=ticket is not None)
 
@@ -72,17 +65,8 @@ def may_resume(
         session.extended_master_secret == extended_master_secret
         and session.cipher_suite is cipher_suite
         and session.server_name == server_name
-        and _takes_peer(configuration, session)
+        and takes_peer(configuration, session)
     )
-
-
-def _takes_peer(configuration: DtlsConfiguration, session: Session) -> bool:
-    """Whether the configuration lets such a client in; the verifier is not asked here."""
-    if session.pre_shared_key_identity:
-        return find_pre_shared_key(configuration, session.pre_shared_key_identity) is not None
-    if session.peer_chain:
-        return session.peer_certificate_type in configuration.peer_certificate_types
-    return configuration.client_authentication is not ClientAuthentication.REQUIRED
 
 
 def find_pre_shared_key(configuration: DtlsConfiguration, identity: bytes) -> PreSharedKey | None:
@@ -96,35 +80,3 @@ def pre_shared_keys12(configuration: DtlsConfiguration) -> list[PreSharedKey]:
     """The pre-shared keys that are for DTLS 1.2, in order of preference."""
     keys = (key for key in configuration.pre_shared_keys if isinstance(key, PreSharedKey))
     return [key for key in keys if ProtocolVersion.DTLS_1_2 in key.versions]
-
-
-def seal_ticket(configuration: DtlsConfiguration, session: Session, now: float) -> bytes:
-    """A ticket with the session; empty when there is to be none.
-
-    :raises DtlsError: with ``internal_error`` when the ticket protector fails.
-    """
-    protector = configuration.session_tickets
-    contents = session.serialize()
-    # A lifetime of no whole second cannot be told: 0 would say that there is no limit (RFC 5077 §3.3).
-    if protector is None or len(contents) > MAXIMUM_TICKET_CONTENTS or session.lifetime < 1:
-        return b""
-    return _guarded(protector.seal, contents, now) or b""
-
-
-def _parse(contents: bytes) -> Session | None:
-    try:
-        return Session.parse(contents)
-    except DecodeError:
-        return None  # of another release, or of another use of the same keys
-
-
-def _guarded(call: Callable[[bytes, float], _Result], data: bytes, now: float) -> _Result:
-    """What the caller's ticket protector says; nothing that it raises gets out otherwise than as our error."""
-    try:
-        return call(data, now)
-    except DtlsError:
-        raise
-    except Exception as error:
-        raise DtlsError(
-            f"the ticket protector failed: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
-        ) from error

@@ -246,15 +246,18 @@ def test_a_client_takes_the_first_that_fits(
         pair = requesting_of(both, request_fields)
         assert pair.client.credentials is match
         assert pair.client.error is None
-    pair = requesting_of((mismatch,), request_fields)
-    refusal(pair.client.error, reason)
-    assert isinstance(pair.server.error, AlertReceived)
+    insisting = requesting_of((mismatch,), request_fields, insist_on_credentials=True)
+    refusal(insisting.client.error, reason)
+    assert isinstance(insisting.server.error, AlertReceived)
+    without = requesting_of((mismatch,), request_fields)
+    assert without.client.is_connected
+    assert without.server.peer_certificate is None
 
 
-def requesting_of(own: Any, request_fields: Any) -> AnyPair:
+def requesting_of(own: Any, request_fields: Any, **options: Any) -> AnyPair:
     """A client with these credentials, and a server that asks in this way."""
     optional = configuration(client_authentication=ClientAuthentication.OPTIONAL)
-    return requesting(AnyPair(configuration(credentials=own), optional), **request_fields)
+    return requesting(AnyPair(configuration(credentials=own, **options), optional), **request_fields)
 
 
 def test_the_authorities_of_a_server_reach_the_client() -> None:

@@ -32,7 +32,12 @@ from mediapeer.dtls.messages import (
     ServerHelloDone,
     ServerKeyExchange,
 )
-from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS, AuthenticationMethod, ExtensionType
+from mediapeer.dtls.registry import (
+    CIPHER_SUITE_PARAMETERS,
+    AuthenticationMethod,
+    CertificateType,
+    ExtensionType,
+)
 from tests.dtls.support import Pair as AnyPair
 from tests.dtls.support import configuration as any_configuration
 from tests.dtls.support import credentials
@@ -233,6 +238,28 @@ def test_a_key_of_dtls_13_is_of_no_use(key: Any) -> None:
     pair = Pair(knowing(key, KEY), knowing(key, KEY)).run()
     pair.assert_connected()
     assert pair.client.credentials is pair.server.credentials is KEY
+
+
+def test_a_key_of_dtls_13_does_not_put_that_of_12_forward() -> None:
+    newer = PreSharedKey(b"device 1", SECRET, versions=(ProtocolVersion.DTLS_1_3,))
+    server = configuration(credentials=(newer, credentials(), KEY))
+    pair = Pair(configuration(credentials=(KEY, credentials())), server).run()
+    pair.assert_connected()
+    assert pair.server.credentials is credentials()
+
+
+def test_without_a_verifier_there_is_only_the_key() -> None:
+    server = configuration(credentials=(credentials(), KEY), verifier=None)
+    pair = Pair(configuration(credentials=(KEY, credentials())), server).run()
+    pair.assert_connected()
+    assert pair.server.credentials is KEY
+    refused = Pair(configuration(), server).run()
+    assert isinstance(refused.server.error, NegotiationFailed)
+
+
+def test_a_key_where_certificates_would_be_raw_public_keys() -> None:
+    client = configuration(credentials=(KEY,), peer_certificate_types=(CertificateType.RAW_PUBLIC_KEY,))
+    Pair(client).run().assert_connected()
 
 
 def test_suites_without_forward_secrecy_have_to_be_asked_for() -> None:

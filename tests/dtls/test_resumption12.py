@@ -14,6 +14,7 @@ from mediapeer.dtls import (
     ClientAuthentication,
     DecodeError,
     DtlsConfiguration,
+    DtlsConnection,
     DtlsError,
     HandshakeTimeout,
     NamedGroup,
@@ -26,11 +27,12 @@ from mediapeer.dtls import (
     Session,
     SessionCache,
     SrtpProtectionProfile,
+    StatelessListener,
     TicketKeys,
 )
 from mediapeer.dtls.messages import ClientHello, Finished, NewSessionTicket, ServerHello
 from mediapeer.dtls.registry import CertificateType, ExtensionType
-from mediapeer.dtls.resumption12 import MAXIMUM_TICKET_CONTENTS
+from mediapeer.dtls.resumption import MAXIMUM_TICKET_CONTENTS
 from mediapeer.dtls.tickets import OpenedTicket
 from tests.dtls.support import LABEL, Impairment, configuration, credentials, deliver, expecting
 from tests.dtls.support import Pair as AnyPair
@@ -247,6 +249,26 @@ def test_the_server_name_of_a_resumed_session(make: Any) -> None:
     pair.run().assert_connected()
     assert pair.is_resumed
     assert pair.client.server_name == pair.server.server_name == "one.example"
+
+
+@WAYS
+def test_a_session_is_resumed_behind_a_cookie(make: Any) -> None:
+    server = make()
+    listener = StatelessListener(server, bytes(32))
+    client = DtlsConnection(client_of(), Role.CLIENT, 100.0, first_session(server))
+    (hello,) = client.datagrams_to_send()
+    request = listener.receive_datagram(hello, b"address", 100.0)
+    assert isinstance(request, bytes)
+    client.receive_datagram(request, 100.0)
+    (hello,) = client.datagrams_to_send()
+    connection = listener.receive_datagram(hello, b"address", 100.0)
+    assert isinstance(connection, DtlsConnection)
+    for sender, receiver in ((connection, client), (client, connection)):
+        for datagram in sender.datagrams_to_send():
+            receiver.receive_datagram(datagram, 100.0)
+    for end in (client, connection):
+        assert end.is_connected
+        assert end.is_resumed
 
 
 # Renewal, and what a ticket is good for
@@ -500,6 +522,16 @@ def test_a_session_of_dtls_13_is_not_resumed_in_12() -> None:
     assert not pair.is_resumed
 
 
+def test_a_ticket_of_dtls_13_says_nothing_on_the_extended_master_secret() -> None:
+    keys = TicketKeys()
+    both = {"maximum_version": ProtocolVersion.DTLS_1_3}
+    newer = Pair(with_tickets(keys, **both), client=client_of(**both)).run()
+    forged = dataclasses.replace(first_session(with_tickets(keys)), ticket=newer.sessions[0].ticket)
+    pair = Pair(with_tickets(keys, **LENIENT), forged, client_of(**LENIENT))
+    without_extended_master_secret(pair, Role.CLIENT).run().assert_connected()
+    assert not pair.is_resumed
+
+
 def test_a_session_of_dtls_12_is_not_resumed_in_13() -> None:
     keys = TicketKeys()
     session = first_session(with_tickets(keys))
@@ -603,6 +635,21 @@ def test_each_datagram_of_a_renewal_lost_in_turn(role: Role, mtu: int) -> None:
         pair.assert_connected()
         assert pair.is_resumed
         assert pair.session.ticket != session.ticket
+
+
+@pytest.mark.parametrize("mtu", [256, 1200])
+@ROLES
+def test_each_datagram_of_a_full_handshake_with_a_ticket_lost_in_turn(role: Role, mtu: int) -> None:
+    server, client = with_tickets(mtu=mtu), client_of(mtu=mtu)
+    count = len(Pair(server, client=client).run().sent[role])
+    for lost in range(count):
+
+        def lossy(sender: Role, index: int, datagram: bytes, lost: int = lost) -> Any:
+            return [] if (sender, index) == (role, lost) else [(0.0, datagram)]
+
+        pair = Pair(server, client=client, impairment=lossy).run()
+        pair.assert_connected()
+        assert pair.session.ticket
 
 
 @WAYS

@@ -7,6 +7,7 @@ import pytest
 
 from mediapeer.dtls import (
     AlertDescription,
+    AlertReceived,
     CertificateRejected,
     CipherSuite,
     ClientAuthentication,
@@ -20,7 +21,7 @@ from mediapeer.dtls import (
 from mediapeer.dtls.messages import ClientHello
 from mediapeer.dtls.post_handshake13 import MAXIMUM_TICKETS_TAKEN
 from mediapeer.dtls.registry import ExtensionType, HandshakeType
-from tests.dtls.support import Pair, configuration, credentials, rewrite
+from tests.dtls.support import Pair, configuration, credentials, expecting, rewrite
 
 
 def resuming(**options: Any) -> Any:
@@ -197,18 +198,51 @@ class Refuse:
         raise CertificateRejected("not this one")
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_the_peer_is_judged_again(role: Role) -> None:
+def test_a_server_that_is_refused_again_is_told() -> None:
     keys = TicketKeys()
     session = first_session(ticketing(keys))
-    options = {"verifier": Refuse()}
-    pair = Pair(
-        resuming(**options if role is Role.CLIENT else {}),
-        ticketing(keys, **options if role is Role.SERVER else {}),
-        session=session,
-    ).run()
-    assert isinstance(pair.end(role).error, CertificateRejected)
-    assert not pair.peer(role).is_connected
+    pair = Pair(resuming(verifier=Refuse()), ticketing(keys), session=session).run()
+    assert isinstance(pair.client.error, CertificateRejected)
+    assert isinstance(pair.server.error, AlertReceived)
+
+
+def test_a_client_that_is_refused_again_may_prove_itself_anew() -> None:
+    keys = TicketKeys()
+    session = first_session(ticketing(keys))
+    others = configuration(credentials=(credentials(name="another"),), resume_sessions=True)
+    only_another = expecting(credentials(name="another"))
+    pair = Pair(others, ticketing(keys, verifier=only_another), session=session).run()
+    pair.assert_connected()
+    assert not pair.server.is_resumed
+    assert pair.server.peer_certificate == credentials(name="another").chain[0]
+    refused = Pair(resuming(), ticketing(keys, verifier=only_another), session=session).run()
+    assert isinstance(refused.server.error, CertificateRejected)
+
+
+class Broken:
+    """A ticket protector that fails."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self._keys = TicketKeys()
+        self._at_once = at_once
+
+    def seal(self, contents: bytes, now: float) -> bytes:
+        if self._at_once:
+            raise RuntimeError("no key")
+        return self._keys.seal(contents, now)
+
+    def open(self, ticket: bytes, now: float) -> None:
+        raise RuntimeError("no key")
+
+
+def test_a_ticket_protector_that_fails_ends_its_own_connection() -> None:
+    at_the_end = Pair(resuming(), configuration(session_tickets=Broken(at_once=True))).run()
+    assert at_the_end.server.error is not None
+    assert at_the_end.server.error.alert is AlertDescription.INTERNAL_ERROR
+    server = configuration(session_tickets=Broken(at_once=False))
+    again = Pair(resuming(), server, session=first_session(server)).run()
+    assert again.server.error is not None
+    assert again.server.error.alert is AlertDescription.INTERNAL_ERROR
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -1,4 +1,4 @@
-"""OCSP responses and SCTs in DTLS 1.2 (RFC 6066 §8, RFC 6962 §3.3), and record_size_limit (RFC 8449)."""
+"""OCSP responses and SCTs in DTLS 1.2 (RFC 6066 §8, RFC 6962 §3.3); record_size_limit (RFC 8449) and ALPN."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -262,3 +262,43 @@ def test_a_limit_that_makes_no_sense(body: bytes, alert: AlertDescription) -> No
     pair.run()
     assert isinstance(pair.server.error, PeerMisbehaved)
     assert pair.server.error.alert is alert
+
+
+# Application protocols
+
+
+def test_a_protocol_that_was_not_offered() -> None:
+    for accepts in (False, True):
+        client = configuration(alpn_protocols=(b"a", b"b"), accept_unoffered_alpn=accepts)
+        pair = Pair(client, configuration(alpn_selector=lambda offered: b"another"))
+        pair.run()
+        if accepts:
+            pair.assert_connected()
+            assert pair.client.alpn_protocol == b"another"
+        else:
+            assert isinstance(pair.client.error, PeerMisbehaved)
+            assert pair.client.error.alert is ALERT.ILLEGAL_PARAMETER
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0", b"\0\1\0", b"\0\4\1a\1b"])
+def test_a_protocol_that_is_none_or_several(body: bytes) -> None:
+    client = configuration(alpn_protocols=(b"a", b"b"), accept_unoffered_alpn=True)
+    pair = Pair(client, configuration(alpn_protocols=(b"a",)))
+    tamper(
+        pair.server,
+        {ServerHello: with_extension(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION, body)},
+    )
+    pair.run()
+    assert isinstance(pair.client.error, PeerMisbehaved)
+    assert pair.client.error.alert in (ALERT.DECODE_ERROR, ALERT.ILLEGAL_PARAMETER)
+
+
+def test_a_protocol_where_none_was_offered() -> None:
+    pair = Pair(configuration(accept_unoffered_alpn=True), configuration())
+    tamper(
+        pair.server,
+        {ServerHello: with_extension(ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION, b"\0\2\1a")},
+    )
+    pair.run()
+    assert isinstance(pair.client.error, PeerMisbehaved)
+    assert pair.client.error.alert is ALERT.UNSUPPORTED_EXTENSION
