@@ -2,9 +2,7 @@
 
 import contextlib
 from collections import deque
-from typing import Any
 
-from mediapeer import dtls
 from mediapeer.dtls import (
     AlertDescription,
     ApplicationData,
@@ -14,18 +12,16 @@ from mediapeer.dtls import (
     HandshakeCompleted,
     ProtocolVersion,
     Role,
+    Session,
+    SessionEstablished,
 )
 
-from .flags import Flags, Unimplemented
+from .flags import ExpectationFailed, Flags, Unimplemented
 from .packets import NANOSECONDS, NO_TIMEOUT, Clock, PacketStream
-from .translation import HAS_SESSIONS, Process, Translation
+from .translation import TIMER_GRANULARITY, Process, Translation
 
 MICROSECONDS = 1_000_000
 INITIAL_WRITE = b"hello"
-
-
-class ExpectationFailed(Exception):
-    """Something is not as the runner says that it must be."""
 
 
 def expect(condition: bool, what: str) -> None:
@@ -50,9 +46,10 @@ class Exchange:
         self._is_closed = False
         self._got_session = False
         role = Role.SERVER if flags.server else Role.CLIENT
-        session = {"session": process.session} if process.session is not None else {}
-        # Any: it may lack what the flags ask about.
-        self._connection: Any = DtlsConnection(translation.configuration, role, clock.now, **session)
+        self._offered, process.session = process.session, None
+        expect(flags.server or not is_resume or self._offered is not None, "there is no session to offer")
+        self._cached_before = process.session_cache.additions
+        self._connection = DtlsConnection(translation.configuration, role, clock.now, self._offered)
         self._stream = PacketStream(flags.port, flags.shim_id, ipv6=flags.ipv6)
 
     def run(self) -> None:
@@ -81,8 +78,6 @@ class Exchange:
             self._check_handshake()
 
     def _send_alert(self) -> None:
-        if not hasattr(self._connection, "abort"):
-            raise Unimplemented("-send-alert: DtlsConnection has no abort")
         self._connection.abort(AlertDescription.DECOMPRESSION_FAILURE)
 
     def _talk(self) -> None:
@@ -124,16 +119,11 @@ class Exchange:
         elif opcode == b"E":
             self._check_timeout(value)
         elif opcode == b"M":
-            self._call("set_mtu", value)
+            connection.set_mtu(value)
         else:
-            self._call("set_initial_retransmission_timeout", value / 1000)
+            connection.set_initial_retransmission_timeout(value / 1000)
         self._take_events()
         return True
-
-    def _call(self, name: str, value: Any) -> None:
-        if not hasattr(self._connection, name):
-            raise Unimplemented(f"DtlsConnection has no {name}")
-        getattr(self._connection, name)(value)
 
     def _check_timeout(self, nanoseconds: int) -> None:
         timeout = self._connection.next_timeout()
@@ -142,7 +132,8 @@ class Exchange:
             return
         expect(timeout is not None, f"there must be a time-out in {nanoseconds / NANOSECONDS} s")
         assert timeout is not None
-        away = round((timeout - self._clock.now) * MICROSECONDS)
+        remaining = timeout - self._clock.now
+        away = round(remaining * MICROSECONDS) if remaining >= TIMER_GRANULARITY else 0
         wanted = nanoseconds * MICROSECONDS // NANOSECONDS
         expect(away == wanted, f"the next time-out is {away} us away, not {wanted}")
 
@@ -158,9 +149,9 @@ class Exchange:
                     self._is_closed = True
                 case ConnectionFailed(error):
                     raise error
-                case dtls.SessionEstablished(session):
-                    self._got_session = True
+                case SessionEstablished(session):
                     self._process.session = session
+                    self._got_session = self._got_session or self._is_new(session)
 
     def _flush(self) -> None:
         datagrams = self._connection.datagrams_to_send()
@@ -176,8 +167,7 @@ class Exchange:
     def _check_handshake(self) -> None:
         flags, connection = self._flags, self._connection
         is_resumed = self._is_resume and not flags.expect_session_miss
-        if HAS_SESSIONS:
-            expect(connection.is_resumed == is_resumed, f"is_resumed is {connection.is_resumed}")
+        expect(connection.is_resumed == is_resumed, f"is_resumed is {connection.is_resumed}")
         for wanted, got in (
             (flags.expect_version, connection.version),
             (flags.expect_cipher, connection.cipher_suite),
@@ -193,19 +183,16 @@ class Exchange:
             f"ALPN chose {connection.alpn_protocol!r}, not {alpn!r}",
         )
         if flags.expect_hrr or flags.expect_no_hrr:
-            if not hasattr(connection, "hello_retry_requested"):
-                raise Unimplemented("DtlsConnection has no hello_retry_requested")
             expect(connection.hello_retry_requested == flags.expect_hrr, "the number of hellos is wrong")
         self._check_authentication()
+        self._check_sessions()
 
     def _check_authentication(self) -> None:
         flags, connection, translation = self._flags, self._connection, self._translation
         has_chain = bool(connection.peer_certificate_chain)
-        own = getattr(connection, "own_credentials", None)
+        own = connection.credentials
         number = next((i for i, each in enumerate(translation.credentials) if each is own), -1)
         if flags.expect_selected_credential is not None:
-            if not hasattr(connection, "own_credentials"):
-                raise Unimplemented("DtlsConnection has no own_credentials")
             wanted = flags.expect_selected_credential
             expect(number == wanted, f"the credentials {number} were chosen, not {wanted}")
         is_psk = bool(flags.psk) or (number >= 0 and flags.credentials[number].kind == "psk")
@@ -219,7 +206,32 @@ class Exchange:
             timestamps = connection.peer_signed_certificate_timestamps
             expect(timestamps == flags.expect_signed_cert_timestamps, "the SCT list is wrong")
 
+        verifier, process = translation.verifier, self._process
+        if verifier.was_asked:
+            process.verification_failed = verifier.has_failed
+        if flags.expect_verify_result:
+            expect(process.verification_failed == flags.verify_fail, "the peer is not judged as it should be")
+
+    def _check_sessions(self) -> None:
+        flags, connection = self._flags, self._connection
+        was_cached = self._process.session_cache.additions > self._cached_before
+        if not self._is_resume and (flags.expect_session_id or flags.expect_no_session_id):
+            expect(was_cached == flags.expect_session_id, f"the server's cache got a session: {was_cached}")
+        if not flags.server and connection.version is ProtocolVersion.DTLS_1_2:
+            is_new = not connection.is_resumed or flags.expect_ticket_renewal
+            self._check_got_session(is_new and not flags.expect_no_session)
+
     def _check_at_the_end(self) -> None:
         flags = self._flags
-        if HAS_SESSIONS and not flags.server and self._connection.version is ProtocolVersion.DTLS_1_3:
-            expect(self._got_session != flags.expect_no_session, f"got a session: {self._got_session}")
+        if not flags.server and self._connection.version is ProtocolVersion.DTLS_1_3:
+            self._check_got_session(not flags.expect_no_session)
+        if flags.expect_ticket_supports_early_data:
+            raise Unimplemented("-expect-ticket-supports-early-data")
+
+    def _is_new(self, session: Session) -> bool:
+        """Whether a session has another name than the one that was offered."""
+        offered = self._offered
+        return offered is None or (session.ticket, session.session_id) != (offered.ticket, offered.session_id)
+
+    def _check_got_session(self, wanted: bool) -> None:
+        expect(self._got_session == wanted, f"{'a' if self._got_session else 'no'} new session was given")

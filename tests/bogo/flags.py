@@ -18,6 +18,10 @@ class Unimplemented(Exception):
     """The runner asks for something that the engine or the shim does not have."""
 
 
+class ExpectationFailed(Exception):
+    """Something is not as the runner says that it must be."""
+
+
 @dataclass
 class CredentialFlags:
     """Who the shim is to be: one set of credentials."""

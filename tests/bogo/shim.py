@@ -7,8 +7,8 @@ as the class of the error, its alert in brackets, and its text; ``config.json`` 
 import sys
 
 from mediapeer.dtls import DtlsError
-from tests.bogo.exchange import Exchange, ExpectationFailed
-from tests.bogo.flags import Unimplemented, parse
+from tests.bogo.exchange import Exchange
+from tests.bogo.flags import ExpectationFailed, Unimplemented, parse
 from tests.bogo.packets import Clock, FramingError
 from tests.bogo.translation import Process, translate
 

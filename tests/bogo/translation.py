@@ -12,22 +12,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from mediapeer import dtls
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from mediapeer.dtls import (
     AlertDescription,
     CertificateRejected,
+    CertificateType,
     CipherSuite,
     ClientAuthentication,
     DtlsConfiguration,
+    ImportedPreSharedKey,
     NamedGroup,
     NegotiationFailed,
+    OpenedTicket,
+    PreSharedKey,
     ProtocolVersion,
+    RawPublicKeyCredentials,
+    Session,
+    SessionCache,
     SignatureScheme,
     SrtpProtectionProfile,
+    TicketKeys,
     X509Credentials,
 )
 
-from .flags import CredentialFlags, Flags, Unimplemented
+from .flags import CredentialFlags, ExpectationFailed, Flags, Unimplemented
 
 DEFAULT_GROUPS = (
     NamedGroup.X25519MLKEM768,
@@ -40,12 +49,11 @@ DEFAULT_MTU = 1500 - 28
 INITIAL_TIMEOUT = 0.4
 MAXIMUM_TIMEOUT = 60.0
 MAXIMUM_RETRANSMISSIONS = 12
+TIMER_GRANULARITY = 0.015
 MAXIMUM_MESSAGE_SIZE = 16_384
 MAXIMUM_CERTIFICATES_SIZE = 102_400
 "What may come from a peer that may send certificates, unless the runner says otherwise."
 _DTLS_1_0 = 0xFEFF
-
-HAS_SESSIONS = hasattr(dtls, "SessionEstablished")
 
 T = TypeVar("T")
 
@@ -54,10 +62,47 @@ T = TypeVar("T")
 class Process:
     """What outlives a connection: what a server needs to know its sessions again, and a client's session."""
 
-    ticket_keys: Any = None
-    session_cache: Any = None
-    session: Any = None
+    ticket_keys: TicketKeys = field(default_factory=TicketKeys)
+    session_cache: "ShimSessionCache" = field(default_factory=lambda: ShimSessionCache())
+    session: Session | None = None
+    "What the latest connection has established, for the next one to resume."
     verification_failed: bool = False
+    "What the verifier said of the peer when it was last asked."
+
+
+class ShimSessionCache(SessionCache):
+    """A cache that says whether something was added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.additions = 0
+
+    def add(self, session: Session) -> None:
+        """Keep a session, and count it."""
+        self.additions += 1
+        super().add(session)
+
+
+class ShimTickets:
+    """Seals tickets as the flags say: not at all, or to be renewed each time."""
+
+    def __init__(self, flags: Flags, keys: TicketKeys) -> None:
+        self._flags = flags
+        self._keys = keys
+        self._was_opened = False
+
+    def seal(self, contents: bytes, now: float) -> bytes | None:
+        """A ticket, unless the flags want none."""
+        return None if self._flags.skip_ticket else self._keys.seal(contents, now)
+
+    def open(self, ticket: bytes, now: float) -> OpenedTicket | None:
+        """What is in the ticket. A program that is called back for it is called once, if that one opens."""
+        calls_back = self._flags.use_ticket_callback or self._flags.use_ticket_aead_callback
+        if self._was_opened and calls_back:
+            raise ExpectationFailed("a ticket is to be opened after another was")
+        opened = self._keys.open(ticket, now)
+        self._was_opened = opened is not None
+        return opened and OpenedTicket(opened.contents, renew=self._flags.renew_ticket)
 
 
 class ShimVerifier:
@@ -66,6 +111,7 @@ class ShimVerifier:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         self.was_asked = False
+        self.has_failed = False
 
     def verify_peer(self, chain: Sequence[bytes]) -> None:
         """Refuse the peer if the flags want that and its certificate matters; then its OCSP response."""
@@ -73,6 +119,7 @@ class ShimVerifier:
         if not chain:
             return
         self.was_asked = True
+        self.has_failed = flags.verify_fail
         if flags.verify_fail and flags.use_custom_verify_callback:
             raise CertificateRejected("the verifier refuses the peer", AlertDescription.CERTIFICATE_UNKNOWN)
         if flags.verify_fail and (flags.verify_peer or flags.require_any_client_certificate):
@@ -104,15 +151,21 @@ def translate(flags: Flags, process: Process) -> Translation:
     :raises Unimplemented: when the engine does not have what they want.
     :raises ConfigurationError: when the engine refuses it.
     """
+    if flags.server and flags.fail_ocsp_callback:
+        raise Unimplemented("-fail-ocsp-callback: a server has its OCSP response beforehand")
     verifier = ShimVerifier(flags)
+    is_psk_alone = bool(flags.credentials) and all(each.kind == "psk" for each in flags.credentials)
     numbered = [_credentials(each) for each in flags.credentials]
     credentials = list(numbered)
     if flags.default_credential.cert_file or flags.default_credential.key_file:
         credentials.append(_credentials(flags.default_credential, flags))
     if flags.psk:
-        credentials.append(_make(_kind("PreSharedKey"), {"identity": flags.psk_identity, "key": flags.psk}))
+        versions = (ProtocolVersion.DTLS_1_2,)
+        identity = flags.psk_identity
+        credentials.append(PreSharedKey(identity, flags.psk, versions=versions, allow_short_key=True))
     wanted: dict[str, object] = {
-        "verifier": verifier,
+        # Whoever has pre-shared keys and asks for no certificate takes none.
+        "verifier": None if is_psk_alone and not flags.verify_peer else verifier,
         "credentials": tuple(credentials),
         "cipher_suites": tuple(CipherSuite),
         "require_extended_master_secret": False,
@@ -135,12 +188,6 @@ def _check_fields(kind: type, wanted: Mapping[str, object]) -> None:
     missing = wanted.keys() - {each.name for each in fields(kind)}
     if missing:
         raise Unimplemented(f"{kind.__name__} has no {', '.join(sorted(missing))}")
-
-
-def _kind(name: str) -> Any:
-    if not hasattr(dtls, name):
-        raise Unimplemented(f"the engine has no {name}")
-    return getattr(dtls, name)
 
 
 def _versions(flags: Flags) -> dict[str, object]:
@@ -180,6 +227,8 @@ def _path(flags: Flags) -> dict[str, object]:
         "maximum_retransmission_timeout": MAXIMUM_TIMEOUT,
         "maximum_retransmissions": MAXIMUM_RETRANSMISSIONS,
         "handshake_timeout": None,
+        "timer_granularity": TIMER_GRANULARITY,
+        "is_eager": False,
         "maximum_handshake_message_size": max(
             MAXIMUM_MESSAGE_SIZE,
             (flags.max_cert_list or MAXIMUM_CERTIFICATES_SIZE) if takes_certificates else 0,
@@ -202,11 +251,9 @@ def _authentication(flags: Flags) -> dict[str, object]:
     if flags.no_server_name_ack:
         wanted["acknowledge_server_name"] = False
     if flags.accepted_peer_cert_types:
-        types = _kind("CertificateType")
-        wanted["peer_certificate_types"] = _members(types, flags.accepted_peer_cert_types)
+        wanted["peer_certificate_types"] = _members(CertificateType, flags.accepted_peer_cert_types)
     if flags.available_client_cert_types:
-        types = _kind("CertificateType")
-        wanted["own_certificate_types"] = _members(types, flags.available_client_cert_types)
+        wanted["own_certificate_types"] = _members(CertificateType, flags.available_client_cert_types)
     if flags.enable_ocsp_stapling:
         wanted["request_ocsp_response"] = True
     if flags.enable_signed_cert_timestamps:
@@ -254,13 +301,14 @@ def _select_alpn(flags: Flags, offered: tuple[bytes, ...]) -> bytes | None:
 
 
 def _sessions(flags: Flags, process: Process) -> dict[str, object]:
-    if flags.enable_early_data:
-        raise Unimplemented("-enable-early-data")
-    if not HAS_SESSIONS:
-        if flags.resume_count:
-            raise Unimplemented("the engine has no sessions")
-        return {}
-    raise Unimplemented("the shim has no sessions yet")
+    wanted: dict[str, object] = {"verify_on_resumption": flags.reverify_on_resume}
+    if not flags.server:
+        wanted["resume_sessions"] = True
+        return wanted
+    wanted["session_cache"] = process.session_cache
+    if not flags.no_ticket:
+        wanted["session_tickets"] = ShimTickets(flags, process.ticket_keys)
+    return wanted
 
 
 def _credentials(given: CredentialFlags, flags: Flags | None = None) -> Any:
@@ -274,13 +322,11 @@ def _credentials(given: CredentialFlags, flags: Flags | None = None) -> Any:
             "context": bytes(given.psk_importer_context),
             "hash_name": hash_name,
         }
-        return _make(_kind("ImportedPreSharedKey"), wanted)
+        return _make(ImportedPreSharedKey, wanted)
     key = _read(given.key_file)
     if given.kind == "rpk":
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
         wanted = {"private_key": load_pem_private_key(key, None), "signature_schemes": schemes}
-        return _make(_kind("RawPublicKeyCredentials"), wanted)
+        return _make(RawPublicKeyCredentials, wanted)
     extra: dict[str, object] = {}
     if schemes:
         extra["signature_schemes"] = schemes
