@@ -39,7 +39,7 @@ from tests.fuzz.target import require
 from tests.fuzz.texts import mutate_text, session_descriptions
 from tests.transport.virtual import VirtualLoop
 
-MAXIMUM_LENGTH = 16_384
+MAXIMUM_LENGTH = 8192
 RECORDING = "2026-01-02_03-04-05_abcdef.webm"
 SECRET = "secret.webm"
 _HOST = "127.0.0.1:8080"
