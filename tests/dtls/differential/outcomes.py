@@ -129,7 +129,7 @@ def judge(setup: Setup, outcome: Outcome) -> tuple[Expected, list[str], tuple[Qu
     expected = predict(setup)
     found = differences(setup, expected, outcome)
     if found:
-        known = [quirk for quirk in Quirk if quirk.engine in ("mediapeer", setup.theirs.engine)]
+        known = [quirk for quirk in Quirk if quirk.engine == setup.theirs.engine]
         for quirks in (*itertools.combinations(known, 1), *itertools.combinations(known, 2)):
             otherwise = predict(setup, frozenset(quirks))
             if not differences(setup, otherwise, outcome):

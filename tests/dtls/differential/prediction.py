@@ -28,11 +28,8 @@ CURVE_SCHEMES = {
 
 
 class Quirk(enum.Enum):
-    """An engine's own way, in words for a report."""
+    """Another engine's own way, in words for a report."""
 
-    OUR_CLIENT = (
-        "our client gives up where no certificate of its fits, as BoringSSL's, instead of showing none"
-    )
     OPENSSL_VERSION = (
         "OpenSSL has no supported_versions in DTLS, and finds something else wrong with a client of 1.3"
     )
@@ -56,7 +53,7 @@ class Quirk(enum.Enum):
     @property
     def engine(self) -> str:
         """Whose it is."""
-        return {"OUR": "mediapeer", "OPENSSL": "OpenSSL", "WOLFSSL": "wolfSSL"}[self.name.partition("_")[0]]
+        return "OpenSSL" if self.name.startswith("OPENSSL") else "wolfSSL"
 
 
 Quirks = frozenset[Quirk]
@@ -288,8 +285,6 @@ def _answer(
         if not schemes.issuperset(s for s in SignatureScheme if s.name.startswith(family)):
             reasons.add("the client signs by what was not offered", ALERT.ILLEGAL_PARAMETER)
         _judge(reasons, server, answer)
-    elif client.certificates and not answer and client.engine == "mediapeer" and Quirk.OUR_CLIENT in quirks:
-        reasons.add("our client gives up", ALERT.HANDSHAKE_FAILURE)
     elif not answer and client.engine == "wolfSSL" and Quirk.WOLFSSL_SIGNATURE in quirks:
         reasons.add("the client gives up", ALERT.ILLEGAL_PARAMETER)
     elif not answer and server.asks == "required":
