@@ -45,6 +45,12 @@ class AckSchedule:
         """The peer needs to know at once, for it would wait in vain: something was lost, or is done."""
         self.deadline = now
 
+    def set_delay(self, delay: float, now: float) -> None:
+        """Wait ``delay`` seconds from now on; a timer that is running is rescaled."""
+        if self.deadline is not None and self.delay > 0:
+            self.deadline = now + (self.deadline - now) * delay / self.delay
+        self.delay = delay
+
     def forget(self) -> None:
         """The flight is answered: our own next one says more than an ACK."""
         self._numbers.clear()

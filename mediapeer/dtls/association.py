@@ -26,7 +26,6 @@ from mediapeer.dtls.events import (
 )
 from mediapeer.dtls.flights import Flight, OutgoingMessage
 from mediapeer.dtls.handshake import Handshake, HandshakeResult
-from mediapeer.dtls.key_update import FIRST_APPLICATION_EPOCH
 from mediapeer.dtls.messages13 import RecordNumber, parse_ack
 from mediapeer.dtls.post_handshake13 import PostHandshake13
 from mediapeer.dtls.reassembly import (
@@ -142,15 +141,20 @@ class Association:
     @property
     def _misses_server_hello(self) -> bool:
         """Whether a client waits for what tells it the version."""
-        return self.role is Role.CLIENT and self._handshake is not None and self._handshake.version is None
+        is_early = self._handshake is not None and self._handshake.read_epoch == INITIAL_EPOCH
+        return self.role is Role.CLIENT and is_early
+
+    @property
+    def _is_surely_13(self) -> bool:
+        """Whether the version is settled, be it by a HelloRetryRequest."""
+        handshake = self._handshake
+        return self._is_13 or (handshake is not None and handshake.version is ProtocolVersion.DTLS_1_3)
 
     @property
     def _may_be_13(self) -> bool:
         """Whether this is DTLS 1.3, or may become it: no version is chosen yet, and 1.3 is spoken."""
-        if self._is_13:
-            return True
         is_open = self._handshake is not None and self._handshake.version is None
-        return is_open and ProtocolVersion.DTLS_1_3 in self._configuration.versions
+        return self._is_surely_13 or (is_open and ProtocolVersion.DTLS_1_3 in self._configuration.versions)
 
     def _receive_unprotected(self, content_type: int, sequence_number: int, plaintext: bytes) -> None:
         """A record of epoch 0. Nobody vouches for it: what does not fit is dropped."""
@@ -166,7 +170,7 @@ class Association:
                 self._advance_handshake()
             case ContentType.ALERT if len(plaintext) == 2 and not self._saw_authentic_record:
                 self._receive_alert(*plaintext)
-            case ContentType.ACK if self._may_be_13:
+            case ContentType.ACK if self._is_surely_13:
                 self._receive_ack(INITIAL_EPOCH, plaintext)
             case _:
                 self.counters["unexpected_unprotected_records"] += 1
@@ -187,6 +191,8 @@ class Association:
             self._saw_authentic_record = True
             if self._is_13:
                 self._reassembler.drop_epoch(INITIAL_EPOCH)
+            if self._handshake is not None:
+                self._handshake.peer_shows_keys()
         match content_type:
             case ContentType.HANDSHAKE:
                 self._receive_handshake(epoch, sequence_number, plaintext)
@@ -269,9 +275,14 @@ class Association:
         self._acks.note(number)
         if self._is_13:
             self._acks.expect_more(self.now)
-        if epoch != INITIAL_EPOCH and self._handshake is not None and not self._transmission.is_done:
-            # A part of the peer's next flight says that it has the whole of ours (RFC 9147 §7.1).
+        if self._handshake is None or self._transmission.is_done:
+            return
+        # A part of the peer's next flight says that it has the whole of ours (RFC 9147 §7.1), if the peer has sent it.
+        # A server that was deceived is asked again by the client's own timer; a client would wait for ever.
+        if epoch != INITIAL_EPOCH:
             self.forget_flight()
+        elif self.role is Role.SERVER and self._is_13:
+            self._transmission.timer.stop()
 
     def _takes_fragments_of(self, epoch: int) -> bool:
         """Whether a new message may come in ``epoch``: not in one that DTLS 1.3 has left behind.
@@ -281,12 +292,12 @@ class Association:
         if not self._is_13:
             return True
         if self._post_handshake is not None:
-            if epoch < FIRST_APPLICATION_EPOCH:
+            if epoch < self._post_handshake.read_epoch:
                 raise PeerMisbehaved(
-                    "the peer sends more in the handshake's epoch than belongs there",
+                    "the peer sends more in an epoch than the last message of it",
                     AlertDescription.UNEXPECTED_MESSAGE,
                 )
-            return epoch == self._post_handshake.read_epoch
+            return True
         return epoch != INITIAL_EPOCH or not self._saw_authentic_record
 
     def _advance_handshake(self) -> None:
@@ -426,8 +437,6 @@ class Association:
             return
         self._datagrams.append(writer.seal(ContentType.ACK, self._acks.take(room)))
         self.activity["acks_sent"] += 1
-        if self._result is not None:
-            self._acks.forget()
 
     # What a handshake asks for: HandshakeLayer
 
@@ -488,7 +497,9 @@ class Association:
                     "the peer sends more than its last flight", AlertDescription.UNEXPECTED_MESSAGE
                 )
             if self.role is Role.SERVER:
-                self._acks.hurry(self.now)  # no flight of ours tells the client that its last one has come
+                # No flight of ours tells the client that its last one has come; what follows may.
+                self._acks.hurry(self.now)
+                self._send_due_ack()
         else:
             self._acks.forget()
             self._check_nothing_follows()

@@ -209,6 +209,7 @@ class ClientHelloPhase(Handshake):
         first.choose_hash(parameters.hash_name)
         first.add(HandshakeType.CLIENT_HELLO, self._sent_hello.body)
         self._retry = Retry(suite, group)
+        self.version = ProtocolVersion.DTLS_1_3
         self._retry.transcript.choose_hash(parameters.hash_name)
         self._retry.transcript.restart_from_hash(first.digest())
         self._retry.transcript.add(message.handshake_type, message.body)

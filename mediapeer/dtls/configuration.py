@@ -101,8 +101,8 @@ class DtlsConfiguration:
     """Our certificates, raw public keys and pre-shared keys, in order of preference. A server needs one; the first
     that fits what the peer offers is used. A client offers all its pre-shared keys."""
     insist_on_credentials: bool = False
-    """Whether a client that has certificates or raw public keys gives up when the server takes none of them. Otherwise
-    it shows none, and leaves the decision to the server (RFC 8446 §4.4.2)."""
+    """Whether a client that has certificates or raw public keys gives up when the server takes none of them.
+    Otherwise it shows none, and leaves the decision to the server (RFC 8446 §4.4.2)."""
     psk_identity_hint: bytes = b""
     "What a server of DTLS 1.2 tells its clients about the pre-shared key it expects (RFC 4279 §5.2)."
     peer_certificate_types: tuple[CertificateType, ...] = (CertificateType.X509,)
@@ -162,6 +162,8 @@ class DtlsConfiguration:
     mtu: int = 1200
     """The largest datagram that a handshake sends, in bytes of UDP payload. Application data is not cut: each
     piece travels in one record, in a datagram of its own."""
+    mtu_backs_off: bool = True
+    "Whether what is sent again is cut smaller when it keeps timing out: the path may take less than was thought."
     initial_retransmission_timeout: float = 0.05
     "Seconds until a flight is first sent again. May be set from the round trip that ICE measured."
     maximum_retransmission_timeout: float = 60.0

@@ -300,7 +300,7 @@ class DtlsConnection(Association):
         if timeout <= 0:
             raise ConfigurationError("the retransmission time-out must be positive")
         self._transmission.timer.set_initial(timeout)
-        self._acks.delay = timeout / 4
+        self._acks.set_delay(timeout / 4, self.now)
 
     def abort(self, alert: AlertDescription) -> None:
         """End the association by a fatal alert of the program's choice; no event follows. May be called again."""

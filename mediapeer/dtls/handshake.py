@@ -196,6 +196,9 @@ class Handshake(ABC):
             AlertDescription.UNEXPECTED_MESSAGE,
         )
 
+    def peer_shows_keys(self) -> None:
+        """The first record has come that only the peer can have made."""
+
     def _send(
         self, message: HandshakeMessage, epoch: int = 0, record_version: int = ProtocolVersion.DTLS_1_2
     ) -> None:

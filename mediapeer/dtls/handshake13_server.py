@@ -90,11 +90,10 @@ class ServerHandshake13(Handshake13):
             State.COMPLETE: {},
         }
 
-    def receive(self, message: ReassembledMessage) -> None:
-        """See :meth:`Handshake.receive`. A client that speaks in epoch 2 has our whole flight, and reads epoch 3."""
+    def peer_shows_keys(self) -> None:
+        """A client that speaks in epoch 2 has our whole flight, and can read what we say in epoch 3."""
         if self._traffic is not None:
             self._layer.switch_writer(self._traffic.write_epoch)
-        super().receive(message)
 
     def _on_client_hello(self, message: ReassembledMessage) -> None:
         hello = ClientHello.parse(message.body)

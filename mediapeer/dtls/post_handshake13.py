@@ -152,18 +152,17 @@ class PostHandshake13:
         self._layer.install_reader(traffic.reader(self._layer.counters))
         self._layer.activity["key_updates_received"] += 1
         if update.update_requested:
-            # One that is under way does not answer this, for it went before (RFC 8446 §4.6.3).
-            self._queue_key_update(KeyUpdate(update_requested=False))
+            # One that is under way answers this too: our keys change when it is acknowledged (RFC 8446 §4.6.3).
+            self.update_keys(request_peer=False)
 
     def update_keys(self, *, request_peer: bool) -> None:
         """Send a KeyUpdate, or do so when what is under way is acknowledged; while one is under way, that will do.
 
         :raises SequenceNumbersExhausted: when there is no number left for the message.
         """
-        if not self._key_update_under_way:
-            self._queue_key_update(KeyUpdate(request_peer))
-
-    def _queue_key_update(self, update: KeyUpdate) -> None:
+        if self._key_update_under_way:
+            return
+        update = KeyUpdate(request_peer)
         if not self._layer.has_unanswered_flight:
             self._send([update])
         elif (waiting := self._waiting_key_update) is None:

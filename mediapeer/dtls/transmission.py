@@ -28,6 +28,7 @@ class FlightTransmission:
     ) -> None:
         self.flight = Flight()
         self.mtu = configuration.mtu
+        self._mtu_backs_off = configuration.mtu_backs_off
         self.answers = NOTHING_ANSWERED
         "The ``message_seq`` of the last message that the flight answers."
         self.timer = RetransmissionTimer(
@@ -93,7 +94,8 @@ class FlightTransmission:
         """The timer has fired: send again, or return false when that was often enough."""
         if not self.timer.fire(now):
             return False
-        self.mtu = mtu_after_timeouts(self.mtu, self.timer.timeouts)
+        if self._mtu_backs_off:
+            self.mtu = mtu_after_timeouts(self.mtu, self.timer.timeouts)
         self.retransmit(now)
         return True
 

@@ -51,7 +51,7 @@ V12, V13 = ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3
 EACH_ROLE = pytest.mark.parametrize("victim", list(Role))
 pytestmark = pytest.mark.usefixtures("version")
 
-HALF_OPEN_BYTES = 64_000
+HALF_OPEN_BYTES = 65_536
 "What a handshake that goes no further may hold of a server's memory."
 LONGEST_MESSAGE = 16_384
 

@@ -704,7 +704,8 @@ def test_both_ends_may_update_at_once() -> None:
     pair.client.update_keys()
     pair.server.update_keys()
     pair.run()
-    assert pair.client._records.writer.number == pair.server._records.writer.number == 5
+    # The update that is under way answers the one that comes.
+    assert pair.client._records.writer.number == pair.server._records.writer.number == 4
     pair.assert_connected()
 
 
