@@ -277,8 +277,8 @@ class Association:
             self._acks.expect_more(self.now)
         if self._handshake is None or self._transmission.is_done:
             return
-        # A part of the peer's next flight says that it has the whole of ours (RFC 9147 §7.1), if the peer has sent it.
-        # A server that was deceived is asked again by the client's own timer; a client would wait for ever.
+        # A part of the peer's next flight says that it has the whole of ours (RFC 9147 §7.1), if it is the peer's. A
+        # server that was deceived is asked again by the client's own timer; a client would wait for ever.
         if epoch != INITIAL_EPOCH:
             self.forget_flight()
         elif self.role is Role.SERVER and self._is_13:

@@ -159,6 +159,8 @@ class DtlsConfiguration:
     "Whether a client's extensions come in random order, so that servers do not get used to one."
     server_name: str | None = None
     "The host name a client sends in server_name (RFC 6066 §3)."
+    acknowledge_server_name: bool = True
+    "Whether a server says that it has heard the host name (RFC 6066 §3)."
     mtu: int = 1200
     """The largest datagram that a handshake sends, in bytes of UDP payload. Application data is not cut: each
     piece travels in one record, in a datagram of its own."""

@@ -196,7 +196,7 @@ class Handshake(ABC):
             AlertDescription.UNEXPECTED_MESSAGE,
         )
 
-    def peer_shows_keys(self) -> None:
+    def peer_shows_keys(self) -> None:  # noqa: B027 - most have nothing to do then
         """The first record has come that only the peer can have made."""
 
     def _send(
@@ -313,7 +313,10 @@ class Handshake(ABC):
         """
         answer: dict[int, bytes] = {}
         if (body := offer.get(ExtensionType.SERVER_NAME)) is not None:
-            self._peer = replace(self._peer, server_name=extensions.parse_server_name(body))
+            name = extensions.parse_server_name(body)
+            self._peer = replace(self._peer, server_name=name)
+            if name is not None and self._configuration.acknowledge_server_name and self._resumed is None:
+                answer[ExtensionType.SERVER_NAME] = b""
         if (body := offer.get(ExtensionType.USE_SRTP)) is not None:
             self._srtp_profile = self._choose_srtp_profile(extensions.UseSrtp.parse(body).profiles)
             if self._srtp_profile is not None:

@@ -154,6 +154,7 @@ class ServerHandshake12(Handshake12):
 
     def _resume(self, session: Session, hello: ClientHello, answer: dict[int, bytes], *, renew: bool) -> None:
         self._resumable = session
+        answer.pop(ExtensionType.SERVER_NAME, None)  # that stands with the session (RFC 6066 §3)
         self._ticket_announced = renew
         if renew:
             answer[ExtensionType.SESSION_TICKET] = b""

@@ -400,3 +400,20 @@ def test_a_selector_may_refuse() -> None:
     pair = Pair(configuration(alpn_protocols=(b"a",)), configuration(alpn_selector=refuse)).run()
     assert isinstance(pair.server.error, NegotiationFailed)
     assert pair.server.error.alert is ALERT.NO_APPLICATION_PROTOCOL
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("acknowledge", [True, False])
+def test_a_server_says_that_it_has_heard_the_name(acknowledge: bool) -> None:
+    server = configuration(acknowledge_server_name=acknowledge)
+    pair = Pair(configuration(server_name="a.example"), server)
+    answers: list[Any] = []
+
+    def note(message: Any) -> Any:
+        answers.append(ExtensionType.SERVER_NAME in message.extensions)
+        return message
+
+    changing(pair.server, {ServerHello: note, EncryptedExtensions: note})
+    pair.run().assert_connected()
+    assert any(answers) is acknowledge
+    assert pair.server.server_name == "a.example"
