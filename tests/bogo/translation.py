@@ -229,6 +229,7 @@ def _path(flags: Flags) -> dict[str, object]:
         "handshake_timeout": None,
         "timer_granularity": TIMER_GRANULARITY,
         "is_eager": False,
+        "mtu_backs_off": False,
         "maximum_handshake_message_size": max(
             MAXIMUM_MESSAGE_SIZE,
             (flags.max_cert_list or MAXIMUM_CERTIFICATES_SIZE) if takes_certificates else 0,
@@ -246,6 +247,8 @@ def _client_authentication(flags: Flags) -> ClientAuthentication:
 
 def _authentication(flags: Flags) -> dict[str, object]:
     wanted: dict[str, object] = {"client_authentication": _client_authentication(flags)}
+    if not flags.server:
+        wanted["insist_on_credentials"] = True
     if flags.host_name:
         wanted["server_name"] = os.fsdecode(flags.host_name)
     if flags.no_server_name_ack:
