@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from mediapeer.dtls.errors import CertificateRejected, ConfigurationError, PeerMisbehaved
+from mediapeer.dtls.errors import CertificateRejected, ConfigurationError, DtlsError, PeerMisbehaved
 from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
 from mediapeer.dtls.registry import AlertDescription, AuthenticationMethod, CertificateType, SignatureScheme
 
@@ -146,8 +146,9 @@ class X509Credentials:
     "By which schemes the key signs, in order of preference; ``None``: by those of the configuration."
     must_match_issuer: bool = False
     "Whether to use it only where the peer names an issuer of the chain among its certificate authorities."
-    ocsp_response: bytes = b""
-    "A fresh OCSP response in DER, for clients that ask for one (RFC 6066 §8, RFC 8446 §4.4.2.1)."
+    ocsp_response: bytes | Callable[[], bytes] = b""
+    """An OCSP response in DER for clients that ask for one (RFC 6066 §8, RFC 8446 §4.4.2.1), or what hands out the
+    one that is fresh, at once; empty for none."""
     signed_certificate_timestamps: bytes = b""
     "A ``SignedCertificateTimestampList`` as it stands on the wire, for clients that ask for one (RFC 6962 §3.3)."
 
@@ -155,6 +156,20 @@ class X509Credentials:
 
     def __repr__(self) -> str:
         return f"X509Credentials({self.fingerprint()})"
+
+    def stapled_ocsp_response(self) -> bytes:
+        """The OCSP response of now; empty when there is none.
+
+        :raises DtlsError: with ``internal_error`` when what hands it out fails.
+        """
+        if isinstance(self.ocsp_response, bytes):
+            return self.ocsp_response
+        try:
+            return self.ocsp_response()
+        except Exception as error:
+            raise DtlsError(
+                f"the OCSP response cannot be had: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
+            ) from error
 
     def fingerprint(self, algorithm: str = "sha-256") -> str:
         """The fingerprint of the end entity's certificate; see :func:`fingerprint`."""
@@ -220,7 +235,6 @@ class RawPublicKeyCredentials:
 
     certificate_type: ClassVar = CertificateType.RAW_PUBLIC_KEY
     must_match_issuer: ClassVar = False
-    ocsp_response: ClassVar = b""
     signed_certificate_timestamps: ClassVar = b""
 
     def __repr__(self) -> str:
@@ -232,6 +246,10 @@ class RawPublicKeyCredentials:
         return self.private_key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
+
+    def stapled_ocsp_response(self) -> bytes:
+        """Nothing: nobody has signed the key."""
+        return b""
 
     @property
     def chain(self) -> tuple[bytes, ...]:

@@ -244,9 +244,10 @@ class ServerHandshake12(Handshake12):
         body = hello.extensions.get(ExtensionType.STATUS_REQUEST)
         if body is None or not extensions.asks_for_ocsp(body) or credentials is None:
             return b""
-        if credentials.ocsp_response:
+        response = credentials.stapled_ocsp_response()
+        if response:
             answer[ExtensionType.STATUS_REQUEST] = b""
-        return credentials.ocsp_response
+        return response
 
     def _send_server_key_exchange(
         self, credentials: SigningCredentials | None, scheme: SignatureScheme | None

@@ -317,10 +317,12 @@ def _stapled(hello: ClientHello, credentials: SigningCredentials) -> dict[int, b
     """What goes with our certificate because the client asked for it (RFC 8446 §4.4.2.1, RFC 6962 §3.3)."""
     stapled: dict[int, bytes] = {}
     body = hello.extensions.get(ExtensionType.STATUS_REQUEST)
-    if body is not None and extensions.asks_for_ocsp(body) and credentials.ocsp_response:
-        stapled[ExtensionType.STATUS_REQUEST] = extensions.serialize_certificate_status(
-            credentials.ocsp_response
-        )
+    if (
+        body is not None
+        and extensions.asks_for_ocsp(body)
+        and (response := credentials.stapled_ocsp_response())
+    ):
+        stapled[ExtensionType.STATUS_REQUEST] = extensions.serialize_certificate_status(response)
     timestamps = credentials.signed_certificate_timestamps
     if timestamps and ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP in hello.extensions:
         stapled[ExtensionType.SIGNED_CERTIFICATE_TIMESTAMP] = timestamps

@@ -417,3 +417,18 @@ def test_a_server_says_that_it_has_heard_the_name(acknowledge: bool) -> None:
     pair.run().assert_connected()
     assert any(answers) is acknowledge
     assert pair.server.server_name == "a.example"
+
+
+@pytest.mark.usefixtures("version")
+def test_an_ocsp_response_may_be_handed_out_when_it_is_wanted() -> None:
+    responses = iter([b"first", b"second"])
+    own = dataclasses.replace(credentials(), ocsp_response=lambda: next(responses))
+    server = configuration(credentials=(own,))
+    for response in (b"first", b"second"):
+        pair = Pair(configuration(**ASKING), server).run()
+        pair.assert_connected()
+        assert pair.client.peer_ocsp_response == response
+    pair = Pair(configuration(**ASKING), server).run()
+    assert pair.server.error is not None
+    assert pair.server.error.alert is ALERT.INTERNAL_ERROR
+    Pair(configuration(), server).run().assert_connected()
