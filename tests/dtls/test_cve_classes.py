@@ -25,6 +25,7 @@ from mediapeer.dtls import (
 from mediapeer.dtls.extensions import serialize_client_shares, serialize_cookie
 from mediapeer.dtls.key_exchange import generate_key_share
 from mediapeer.dtls.messages import CertificateVerify, ClientHello, ServerHello
+from mediapeer.dtls.messages13 import RecordNumber, serialize_ack
 from mediapeer.dtls.reassembly import handshake_header
 from mediapeer.dtls.record import serialize_record
 from mediapeer.dtls.registry import ContentType, ExtensionType, HandshakeType
@@ -488,3 +489,16 @@ def test_a_session_id_does_not_spare_the_cookie() -> None:
     (hello,) = client.datagrams_to_send()
     assert session.session_id in hello
     assert isinstance(listener(**cached).receive_datagram(hello, HERE, now), bytes)
+
+
+@ONLY_13
+def test_a_forged_ack_of_a_server_hello_that_is_lost() -> None:
+    """No CVE: a stranger's ACK, and one datagram lost, would have the server keep its ServerHello to itself."""
+    pair = Pair(
+        impairment=lambda role, index, datagram: [] if (role, index) == (Role.SERVER, 0) else [(0, datagram)]
+    )
+    while not pair.sent[Role.SERVER]:
+        pair.step()
+    ack = serialize_ack(tuple(RecordNumber(0, number) for number in range(8)))
+    pair.server.receive_datagram(serialize_record(ContentType.ACK, 0, ack), pair.now)
+    pair.run().assert_connected()
