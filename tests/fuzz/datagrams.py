@@ -23,6 +23,8 @@ from tests.fuzz.program import Argument, Program, Step, mutate_steps
 from tests.fuzz.target import require
 
 MAXIMUM_LENGTH = 8192
+LARGEST_RECORD = 40_000
+"More than twice what a record may be, in bytes."
 MAXIMUM_REPETITIONS = 64
 "How many steps of an input may be repetitions."
 REPEATED_ONE_IN = 16
@@ -213,7 +215,8 @@ class Attack:
 
     def large(self, argument: Argument) -> None:
         """A record of any type, with so many zeros in it; unprotected, or in any epoch."""
-        how, content_type, plaintext = argument.uint8(), argument.uint8(), bytes(argument.uint16())
+        how, content_type = argument.uint8(), argument.uint8()
+        plaintext = bytes(argument.uint16() % LARGEST_RECORD)
         if how:
             self._seal(how, content_type, plaintext)
         else:
