@@ -320,7 +320,7 @@ def test_a_second_client_hello_without_the_key_share_it_was_asked_for() -> None:
 # Addresses
 
 SECRET = bytes(range(32))
-HERE, THERE = b"192.0.2.1:5000", b"198.51.100.1:5000"
+HERE, THERE = b"192.0.2.1:5000", b"192.0.2.9:5000"
 
 
 def listener(**options: Any) -> StatelessListener:
