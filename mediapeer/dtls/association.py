@@ -166,6 +166,7 @@ class Association:
                 self._receive_handshake(INITIAL_EPOCH, sequence_number, plaintext)
             case ContentType.CHANGE_CIPHER_SPEC if plaintext == b"\x01":
                 # It may overtake what comes before it; it takes effect when its turn has come. In 1.3 it has none.
+                self._trace_received(ContentType.CHANGE_CIPHER_SPEC, plaintext)
                 self._change_cipher_spec_received = True
                 self._advance_handshake()
             case ContentType.ALERT if len(plaintext) == 2 and not self._saw_authentic_record:
@@ -223,6 +224,7 @@ class Association:
             self.counters["early_data_dropped"] += 1
 
     def _receive_alert(self, level: int, description: int) -> None:
+        self._trace_received(ContentType.ALERT, bytes([level, description]))
         if description == AlertDescription.CLOSE_NOTIFY:
             if self._state is AssociationState.CONNECTED:
                 self._end(AssociationState.CLOSED, AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
@@ -285,20 +287,18 @@ class Association:
             self._transmission.timer.stop()
 
     def _takes_fragments_of(self, epoch: int) -> bool:
-        """Whether a new message may come in ``epoch``: not in one that DTLS 1.3 has left behind.
+        """Whether a new message may come in ``epoch``: not in one that the handshake has left behind.
 
-        When the peer has shown that it has keys, whoever still sends unprotected messages is not the peer.
+        Whoever still sends unprotected messages then is not the peer.
         """
-        if not self._is_13:
-            return True
-        if self._post_handshake is not None:
-            if epoch < self._post_handshake.read_epoch:
-                raise PeerMisbehaved(
-                    "the peer sends more in an epoch than the last message of it",
-                    AlertDescription.UNEXPECTED_MESSAGE,
-                )
-            return True
-        return epoch != INITIAL_EPOCH or not self._saw_authentic_record
+        if epoch == INITIAL_EPOCH:
+            return self._handshake is not None and self._handshake.read_epoch == INITIAL_EPOCH
+        if self._post_handshake is not None and epoch < self._post_handshake.read_epoch:
+            raise PeerMisbehaved(
+                "the peer sends more in an epoch than the last message of it",
+                AlertDescription.UNEXPECTED_MESSAGE,
+            )
+        return True
 
     def _advance_handshake(self) -> None:
         while self._handshake is not None:
@@ -309,6 +309,7 @@ class Association:
             if message is None:
                 self._check_epoch_of_next_message(epoch)
                 return
+            self._trace_received(ContentType.HANDSHAKE, message.serialize())
             self._handshake.receive(message)
             self._release_held_records()
         if self._post_handshake is not None:
@@ -334,7 +335,9 @@ class Association:
             says_something = bool(fragment.data) or not fragment.length
             if fragment.message_seq == sent.answers and fragment.is_last and says_something:
                 sent.flight.disregard_acknowledgements_of(INITIAL_EPOCH)
-                sent.retransmit_on_demand(self.now, is_authentic=epoch != INITIAL_EPOCH)
+                # In 1.2 only this brings the last flight again; in 1.3 there is a timer on every one.
+                may_be_anybody = self._is_13 or epoch == INITIAL_EPOCH
+                sent.retransmit_on_demand(self.now, is_paced=may_be_anybody)
         elif self._is_13 and self._result is not None:
             self._acks.note(number)
             self._acknowledge_soon()
@@ -364,6 +367,7 @@ class Association:
     def _advance_post_handshake(self, post_handshake: PostHandshake13) -> None:
         while (message := self._reassembler.next_message(post_handshake.read_epoch)) is not None:
             self._acknowledge_soon()
+            self._trace_received(ContentType.HANDSHAKE, message.serialize())
             post_handshake.receive(message)
             self._release_held_records()
 
@@ -400,6 +404,7 @@ class Association:
                 raise
             self.counters["malformed_records"] += 1
             return
+        self._trace_received(ContentType.ACK, plaintext)
         sent = self._transmission
         if sent.is_done:
             return
@@ -435,7 +440,9 @@ class Association:
         if self._acks.is_empty and not self._misses_server_hello:
             self._acks.deadline = None  # what was to be named was not kept
             return
-        self._datagrams.append(writer.seal(ContentType.ACK, self._acks.take(room)))
+        body = self._acks.take(room)
+        self._trace_sent(ContentType.ACK, body)
+        self._datagrams.append(writer.seal(ContentType.ACK, body))
         self.activity["acks_sent"] += 1
 
     # What a handshake asks for: HandshakeLayer
@@ -530,7 +537,16 @@ class Association:
             )
 
     def _transmit(self, flight: Flight, mtu: int) -> None:
-        self._datagrams += flight.pack(self._records.writers, mtu)
+        trace = self._trace_sent if self._configuration.trace is not None else None
+        self._datagrams += flight.pack(self._records.writers, mtu, trace)
+
+    def _trace_sent(self, content_type: int, plaintext: bytes) -> None:
+        if self._configuration.trace is not None:
+            self._configuration.trace(True, content_type, plaintext)
+
+    def _trace_received(self, content_type: int, plaintext: bytes) -> None:
+        if self._configuration.trace is not None:
+            self._configuration.trace(False, content_type, plaintext)
 
     # The end
 
@@ -574,6 +590,7 @@ class Association:
             self._result = self._result.without_secrets()
 
     def _send_alert(self, alert: bytes) -> None:
+        self._trace_sent(ContentType.ALERT, alert)
         try:
             self._datagrams.append(self._records.writer.seal(ContentType.ALERT, alert))
         except DtlsError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mediapeer.dtls import extensions
-from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration
+from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
 from mediapeer.dtls.credentials import Credentials, SigningCredentials
 from mediapeer.dtls.errors import NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.extensions import OfferedPsks
@@ -212,7 +212,7 @@ class _Chooser:
             session.version is ProtocolVersion.DTLS_1_3
             and session.is_fresh(self._now)
             and session.server_name == name
-            and takes_peer(self._configuration, session)
+            and takes_peer(self._configuration, session, Role.SERVER)
         )
 
     def _choose_psk(self, credentials: PreSharedKey | ImportedPreSharedKey) -> tuple[Choice13 | None, str]:
@@ -230,6 +230,8 @@ class _Chooser:
         return None, "knows no pre-shared key of ours"
 
     def _choose_signing(self, credentials: SigningCredentials) -> tuple[Choice13 | None, str]:
+        if self._configuration.verifier is None:
+            return None, "knows no pre-shared key of ours, and nobody is there to judge certificates"
         block = self._hello.extensions
         schemes = block.get(ExtensionType.SIGNATURE_ALGORITHMS)
         types = block.get(ExtensionType.SERVER_CERTIFICATE_TYPE)

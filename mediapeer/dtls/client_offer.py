@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from mediapeer.dtls import extensions
-from mediapeer.dtls.configuration import DtlsConfiguration
+from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.key_exchange import KeyShare
 from mediapeer.dtls.messages import ClientHello
 from mediapeer.dtls.registry import (
@@ -15,6 +15,7 @@ from mediapeer.dtls.registry import (
     ProtocolVersion,
     PskKeyExchangeMode,
 )
+from mediapeer.dtls.resumption import takes_peer
 from mediapeer.dtls.session import Session
 
 SESSION_ID_LENGTH = 32
@@ -31,7 +32,7 @@ def own_certificate_types(configuration: DtlsConfiguration) -> tuple[Certificate
 def is_resumable(configuration: DtlsConfiguration, session: Session, now: float) -> bool:
     """Whether a client may offer ``session``: it has not run out, and goes with the configuration.
 
-    A session that stands on a certificate is no use without a verifier, nor one for another server name.
+    The server must be one that a full handshake could let in too, and of the same name.
     """
     parameters = CIPHER_SUITE_PARAMETERS[session.cipher_suite]
     if session.version is ProtocolVersion.DTLS_1_3:
@@ -49,7 +50,7 @@ def is_resumable(configuration: DtlsConfiguration, session: Session, now: float)
         and session.version in configuration.versions
         and session.is_fresh(now)
         and session.server_name == configuration.server_name
-        and (configuration.verifier is not None or bool(session.pre_shared_key_identity))
+        and takes_peer(configuration, session, Role.CLIENT)
     )
 
 

@@ -184,6 +184,10 @@ class DtlsConfiguration:
     "The longest handshake message taken from a peer, in bytes."
     key_log: Callable[[str], None] | None = field(default=None, repr=False)
     "Given each line in NSS key log format, without the newline. It receives secrets: for debugging only."
+    trace: Callable[[bool, int, bytes], None] | None = field(default=None, repr=False)
+    """Told of each handshake message, alert, ACK and ChangeCipherSpec: whether it is sent, its content type, and its
+    plaintext. What is sent is told record by record, each time; what is received message by message. For debugging:
+    it sees certificates and names. It must not raise."""
     random_bytes: Callable[[int], bytes] = os.urandom
     "Where nonces come from. Tests replace it; key shares do not come from it."
 

@@ -145,8 +145,8 @@ class DtlsConnection(Association):
         )
 
     @property
-    def pre_shared_key_identity(self) -> bytes:
-        """The identity of the pre-shared key that both know; empty when certificates are used."""
+    def pre_shared_key_identity(self) -> bytes | None:
+        """The identity of the pre-shared key that both know, or ``None`` when certificates are used (or not yet)."""
         return self._peer_identity.pre_shared_key_identity
 
     @property

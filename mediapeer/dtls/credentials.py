@@ -165,7 +165,7 @@ class X509Credentials:
         if isinstance(self.ocsp_response, bytes):
             return self.ocsp_response
         try:
-            return self.ocsp_response()
+            return bytes(memoryview(self.ocsp_response()))
         except Exception as error:
             raise DtlsError(
                 f"the OCSP response cannot be had: {type(error).__name__}", AlertDescription.INTERNAL_ERROR

@@ -5,7 +5,7 @@ yet is cut to the MTU of the moment and sealed with fresh sequence numbers.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mediapeer.dtls.configuration import MINIMUM_MTU
@@ -67,9 +67,12 @@ class _Packer:
     header and its tag. Unprotected ones carry one fragment each, which every peer understands.
     """
 
-    def __init__(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> None:
+    def __init__(
+        self, epochs: Mapping[int, WriteEpoch], mtu: int, trace: Callable[[int, bytes], None] | None
+    ) -> None:
         self._epochs = epochs
         self._mtu = mtu
+        self._trace = trace
         self.sent: dict[RecordNumber, list[_SentFragment]] = {}
         "What each record carries."
         self._datagrams: list[bytes] = []
@@ -91,6 +94,8 @@ class _Packer:
         epoch = self._epochs[epoch_number]
         if epoch.overhead + 1 > self._mtu - len(self._datagram):
             self._next_datagram()
+        if self._trace is not None:
+            self._trace(ContentType.CHANGE_CIPHER_SPEC, b"\x01")
         self._datagram += epoch.seal(ContentType.CHANGE_CIPHER_SPEC, b"\x01")
 
     def add_span(self, message: OutgoingHandshakeMessage, span: _SentFragment) -> None:
@@ -134,6 +139,8 @@ class _Packer:
         if self._epoch is not None and self._record:
             number = RecordNumber(self._epoch.number, self._epoch.next_sequence_number)
             self.sent[number] = self._fragments
+            if self._trace is not None:
+                self._trace(ContentType.HANDSHAKE, bytes(self._record))
             self._datagram += self._epoch.seal(ContentType.HANDSHAKE, bytes(self._record), self._version)
             self._record.clear()
             self._fragments = []
@@ -166,9 +173,14 @@ class Flight:
         """Have all of it to send again."""
         self._pending = [[_whole(message)] for message in self._messages]
 
-    def pack(self, epochs: Mapping[int, WriteEpoch], mtu: int) -> list[bytes]:
-        """Cut and seal what is pending into datagrams of at most ``mtu`` bytes."""
-        packer = _Packer(epochs, mtu)
+    def pack(
+        self, epochs: Mapping[int, WriteEpoch], mtu: int, trace: Callable[[int, bytes], None] | None = None
+    ) -> list[bytes]:
+        """Cut and seal what is pending into datagrams of at most ``mtu`` bytes.
+
+        :param trace: told of the content type and the plaintext of each record.
+        """
+        packer = _Packer(epochs, mtu, trace)
         for index, message in enumerate(self._messages):
             for start, end in self._pending[index]:
                 if isinstance(message, OutgoingChangeCipherSpec):
@@ -252,8 +264,7 @@ class RetransmissionTimer:
 
     def restart(self, now: float) -> None:
         """Wait the same time again, from ``now``: the flight was sent again for another reason than time."""
-        if self.deadline is not None:
-            self.deadline = now + self._timeout
+        self.deadline = now + self._timeout
 
     def fire(self, now: float) -> bool:
         """Note that it fired, and arm it with twice the time.

@@ -27,6 +27,7 @@ from mediapeer.dtls.errors import (
 from mediapeer.dtls.flights import OutgoingHandshakeMessage, OutgoingMessage
 from mediapeer.dtls.key_update import ApplicationTraffic
 from mediapeer.dtls.messages import HandshakeMessage
+from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
@@ -80,8 +81,8 @@ class PeerIdentity:
     "Its certificates, or its one raw public key; empty when it sent none."
     ocsp_response: bytes = b""
     signed_certificate_timestamps: bytes = b""
-    pre_shared_key_identity: bytes = b""
-    "The identity of the external PSK that both know; empty when certificates were used."
+    pre_shared_key_identity: bytes | None = None
+    "The identity of the external PSK that both know; ``None`` when certificates were used."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -258,7 +259,6 @@ class Handshake(ABC):
     def _take_over(self, session: Session) -> None:
         """Go on with the peer of an earlier handshake, if it would still be let in."""
         self._resumed = session
-        self._group = session.group
         self._peer = PeerIdentity(
             session.server_name,
             session.peer_certificate_type,
@@ -267,7 +267,7 @@ class Handshake(ABC):
             session.signed_certificate_timestamps,
             session.pre_shared_key_identity,
         )
-        if self._configuration.verify_on_resumption and not session.pre_shared_key_identity:
+        if self._configuration.verify_on_resumption and session.pre_shared_key_identity is None:
             self._ask_verifier()
 
     def _may_take_over(self, session: Session) -> bool:
@@ -302,7 +302,15 @@ class Handshake(ABC):
             ocsp_response=peer.ocsp_response,
             signed_certificate_timestamps=peer.signed_certificate_timestamps,
             pre_shared_key_identity=peer.pre_shared_key_identity,
+            pre_shared_key_binding=self._pre_shared_key_binding,
         )
+
+    @property
+    def _pre_shared_key_binding(self) -> bytes:
+        if self._resumed is not None:
+            return self._resumed.pre_shared_key_binding
+        key = self._credentials
+        return key.binding() if isinstance(key, PreSharedKey | ImportedPreSharedKey) else b""
 
     # What a server chooses in both versions
 
@@ -330,6 +338,22 @@ class Handshake(ABC):
                 )
         return answer
 
+    def _settle_client_certificate_type(
+        self, offer: extensions.ExtensionBlock, answer: dict[int, bytes]
+    ) -> None:
+        """Settle what the client shows when it is asked (RFC 7250 §4.2); what it did not offer is not answered."""
+        body = offer.get(ExtensionType.CLIENT_CERTIFICATE_TYPE)
+        offered = (CertificateType.X509,) if body is None else extensions.parse_certificate_types(body)
+        chosen = next((t for t in self._configuration.peer_certificate_types if t in offered), None)
+        if chosen is None:
+            raise NegotiationFailed(
+                "the client has no certificate of a type that is taken",
+                AlertDescription.UNSUPPORTED_CERTIFICATE,
+            )
+        self._peer = replace(self._peer, certificate_type=chosen)
+        if body is not None:
+            answer[ExtensionType.CLIENT_CERTIFICATE_TYPE] = bytes([chosen])
+
     def _choose_srtp_profile(self, offered: Sequence[int]) -> SrtpProtectionProfile | None:
         for profile in self._configuration.srtp_profiles:
             if profile in offered:
@@ -338,7 +362,7 @@ class Handshake(ABC):
 
     def _choose_alpn_protocol(self, offered: tuple[bytes, ...]) -> bytes | None:
         if self._configuration.alpn_selector is not None:
-            return self._configuration.alpn_selector(offered)
+            return self._ask_alpn_selector(self._configuration.alpn_selector, offered)
         if not self._configuration.alpn_protocols:
             return None
         for protocol in self._configuration.alpn_protocols:
@@ -353,6 +377,26 @@ class Handshake(ABC):
         """What a server may choose; ``None`` for anything."""
         configuration = self._configuration
         return None if configuration.accept_unoffered_alpn else configuration.alpn_protocols
+
+    @staticmethod
+    def _ask_alpn_selector(
+        select: Callable[[tuple[bytes, ...]], bytes | None], offered: tuple[bytes, ...]
+    ) -> bytes | None:
+        """What the program chooses. Nothing that it raises gets out otherwise than as our error."""
+        try:
+            chosen = select(offered)
+        except DtlsError:
+            raise
+        except Exception as error:
+            raise DtlsError(
+                f"the ALPN selector failed: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
+            ) from error
+        if chosen is not None and chosen not in offered:
+            raise DtlsError(
+                "the program chose an application protocol that was not offered",
+                AlertDescription.INTERNAL_ERROR,
+            )
+        return chosen
 
     # What was chosen; asking too early is our own mistake
 

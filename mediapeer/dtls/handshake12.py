@@ -97,6 +97,10 @@ class Handshake12(Handshake):
         """Whether the server authenticates by a certificate; a pre-shared key vouches for both sides."""
         return self._parameters.authentication is not AuthenticationMethod.PSK
 
+    def _take_over(self, session: Session) -> None:
+        super()._take_over(session)
+        self._group = session.group  # there is no key exchange
+
     def _note_sent(self, message: OutgoingHandshakeMessage) -> None:
         self._transcript += message.serialize()
 

@@ -32,7 +32,6 @@ from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
     TLS_EMPTY_RENEGOTIATION_INFO_SCSV,
     AlertDescription,
-    CertificateType,
     ClientCertificateType,
     ExtensionType,
     HandshakeType,
@@ -218,17 +217,7 @@ class ServerHandshake12(Handshake12):
         wanted = self._configuration.client_authentication is not ClientAuthentication.NONE
         if not wanted or not self._uses_certificates:
             return False
-        body = hello.extensions.get(ExtensionType.CLIENT_CERTIFICATE_TYPE)
-        offered = (CertificateType.X509,) if body is None else extensions.parse_certificate_types(body)
-        chosen = next((t for t in self._configuration.peer_certificate_types if t in offered), None)
-        if chosen is None:
-            raise NegotiationFailed(
-                "the client has no certificate of a type that is taken",
-                AlertDescription.UNSUPPORTED_CERTIFICATE,
-            )
-        self._peer = replace(self._peer, certificate_type=chosen)
-        if body is not None:
-            answer[ExtensionType.CLIENT_CERTIFICATE_TYPE] = bytes([chosen])
+        self._settle_client_certificate_type(hello.extensions, answer)
         return True
 
     def _staple(

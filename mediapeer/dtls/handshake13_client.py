@@ -28,6 +28,7 @@ from mediapeer.dtls.registry import (
     SignatureScheme,
 )
 from mediapeer.dtls.selection import PeerAccepts, nothing_fits
+from mediapeer.dtls.session import Session
 from mediapeer.dtls.transcript13 import Transcript
 
 _SERVER_HELLO_EXTENSIONS = frozenset(
@@ -69,6 +70,7 @@ class ClientHandshake13(Handshake13):
         self._retry_suite = retry_suite
         self._hello_retry_requested = retry_suite is not None
         self._own_certificate_type = CertificateType.X509
+        self._session_to_resume: Session | None = None
         self._certificate_requested = False
         self._signing: SigningCredentials | None = None
         self._scheme: SignatureScheme | None = None
@@ -146,12 +148,15 @@ class ClientHandshake13(Handshake13):
             )
         self._psk = psk.offered
         if psk.session is not None:
-            self._take_over(psk.session)
+            self._session_to_resume = psk.session
         elif psk.credentials is not None:
             self._credentials = psk.credentials
             self._peer = replace(self._peer, pre_shared_key_identity=psk.credentials.identity)
 
     def _on_encrypted_extensions(self, message: ReassembledMessage) -> None:
+        if self._session_to_resume is not None:
+            # Not before there are keys: a refusal has to be read by the server.
+            self._take_over(self._session_to_resume)
         for kind, body in EncryptedExtensions.parse(message.body).extensions.items():
             if kind not in self._hello.extensions:
                 raise PeerMisbehaved(

@@ -17,7 +17,7 @@ from mediapeer.dtls.choice13 import (
 )
 from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
 from mediapeer.dtls.credentials import SigningCredentials
-from mediapeer.dtls.errors import CertificateRejected, NegotiationFailed, PeerMisbehaved
+from mediapeer.dtls.errors import CertificateRejected, PeerMisbehaved
 from mediapeer.dtls.handshake import HandshakeLayer, PeerIdentity, State
 from mediapeer.dtls.handshake13 import HANDSHAKE_EPOCH, Handshake13
 from mediapeer.dtls.key_exchange import answer_key_share
@@ -34,7 +34,6 @@ from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
     AlertDescription,
-    CertificateType,
     CipherSuite,
     ExtensionType,
     HandshakeType,
@@ -137,7 +136,7 @@ class ServerHandshake13(Handshake13):
     def _use_psk(self, choice: Choice13) -> None:
         self._psk = choice.psk
         if choice.session is None and choice.psk is not None and choice.credentials is not None:
-            identity = getattr(choice.credentials, "identity", b"")
+            identity = getattr(choice.credentials, "identity", None)
             self._peer = replace(self._peer, pre_shared_key_identity=identity)
 
     # HelloRetryRequest (RFC 8446 §4.1.4)
@@ -241,17 +240,7 @@ class ServerHandshake13(Handshake13):
             answer[ExtensionType.SERVER_CERTIFICATE_TYPE] = bytes([choice.signing.certificate_type])
         if not requests_certificate(self._configuration):
             return answer
-        body = hello.extensions.get(ExtensionType.CLIENT_CERTIFICATE_TYPE)
-        offered = (CertificateType.X509,) if body is None else extensions.parse_certificate_types(body)
-        chosen = next((t for t in self._configuration.peer_certificate_types if t in offered), None)
-        if chosen is None:
-            raise NegotiationFailed(
-                "the client has no certificate of a type that is taken",
-                AlertDescription.UNSUPPORTED_CERTIFICATE,
-            )
-        self._peer = replace(self._peer, certificate_type=chosen)
-        if body is not None:
-            answer[ExtensionType.CLIENT_CERTIFICATE_TYPE] = bytes([chosen])
+        self._settle_client_certificate_type(hello.extensions, answer)
         return answer
 
     def _agree_on_record_size(self, hello: ClientHello, answer: dict[int, bytes]) -> int | None:

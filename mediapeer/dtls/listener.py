@@ -11,7 +11,7 @@ from mediapeer.dtls.codec import Reader
 from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.connection import DtlsConnection
 from mediapeer.dtls.cookies import CookieFactory
-from mediapeer.dtls.errors import ConfigurationError, DecodeError, PeerMisbehaved
+from mediapeer.dtls.errors import ConfigurationError, DecodeError, DtlsError
 from mediapeer.dtls.handshake13_server import RetryState, hello_retry_request
 from mediapeer.dtls.messages import RANDOM_LENGTH, ClientHello, HandshakeMessage, HelloVerifyRequest
 from mediapeer.dtls.reassembly import HandshakeFragment, handshake_header, parse_fragment
@@ -95,7 +95,9 @@ class StatelessListener:
             return self._receive_hello(beginning, fragment, record, data, address, now)
         except DecodeError:
             return None
-        except PeerMisbehaved as error:
+        except DtlsError as error:
+            if error.alert is None:
+                return None
             return serialize_record(
                 ContentType.ALERT, record.sequence_number, bytes([AlertLevel.FATAL, error.alert])
             )

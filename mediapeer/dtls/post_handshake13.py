@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from mediapeer.dtls.codec import Reader
 from mediapeer.dtls.configuration import MAXIMUM_SESSION_LIFETIME, DtlsConfiguration, Role
 from mediapeer.dtls.epochs import ReadEpoch13
 from mediapeer.dtls.errors import PeerMisbehaved, SequenceNumbersExhausted
@@ -17,7 +18,7 @@ from mediapeer.dtls.messages import HandshakeMessage
 from mediapeer.dtls.messages13 import KeyUpdate, NewSessionTicket13
 from mediapeer.dtls.reassembly import ReassembledMessage
 from mediapeer.dtls.record_layer import RecordLayer
-from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS, AlertDescription, HandshakeType
+from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS, AlertDescription, ExtensionType, HandshakeType
 from mediapeer.dtls.resumption import seal_ticket
 
 MAXIMUM_MESSAGE_SEQ = 2**16 - 1
@@ -134,6 +135,7 @@ class PostHandshake13:
             age_add=ticket.age_add,
             lifetime=max(0.0, min(lifetime, remaining)),
             received_at=now,
+            maximum_early_data=_maximum_early_data(ticket),
         )
         self._layer.emit(SessionEstablished(session))
 
@@ -209,3 +211,14 @@ class PostHandshake13:
                 self._key_update_under_way = True
                 self._layer.activity["key_updates_sent"] += 1
         self._layer.send_flight(flight, answered=True)
+
+
+def _maximum_early_data(ticket: NewSessionTicket13) -> int:
+    """How much 0-RTT data the server would take (RFC 8446 §4.6.1)."""
+    body = ticket.extensions.get(ExtensionType.EARLY_DATA)
+    if body is None:
+        return 0
+    reader = Reader(body)
+    maximum = int.from_bytes(reader.take(4), "big")
+    reader.end()
+    return maximum

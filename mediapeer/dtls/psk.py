@@ -1,6 +1,7 @@
 """Pre-shared keys from outside: of DTLS 1.2 (RFC 4279), external of 1.3 (RFC 8446 §4.2.11), imported (RFC 9258)."""
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 
 from mediapeer.dtls.codec import vector
@@ -14,6 +15,7 @@ KDF_IDENTIFIERS = {"sha256": 0x0001, "sha384": 0x0002}
 MINIMUM_KEY_LENGTH = 16
 "A key that can be guessed offline is no key: whoever listened to one handshake may try (RFC 9257 §6)."
 MAXIMUM_IDENTITY_LENGTH = 2**15
+BINDING_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,16 @@ class PreSharedKey:
     "Take a key of less than 16 bytes, for a peer that has no better one. Whoever listens can try such keys offline."
 
     def __post_init__(self) -> None:
-        _check(self.identity, self.key, self.hash_name, 1 if self.allow_short_key else MINIMUM_KEY_LENGTH)
+        if ProtocolVersion.DTLS_1_3 in self.versions:
+            _check_identity(self.identity)  # in DTLS 1.2 it may be empty (RFC 4279 §2)
+        _check_key(self.key, self.hash_name, 1 if self.allow_short_key else MINIMUM_KEY_LENGTH)
 
     def __repr__(self) -> str:
         return f"PreSharedKey({self.identity!r})"
+
+    def binding(self) -> bytes:
+        """What names this key, and no other, in a session: nothing that leads back to it."""
+        return _binding(b"external", self.identity, self.key)
 
     def offers(self) -> tuple[OfferedPsk, ...]:
         """What a client of DTLS 1.3 offers of it."""
@@ -86,12 +94,17 @@ class ImportedPreSharedKey:
     "Which hashes to import it for: those of the cipher suites that are to be used."
 
     def __post_init__(self) -> None:
-        _check(self.identity, self.key, self.hash_name)
+        _check_identity(self.identity)
+        _check_key(self.key, self.hash_name)
         if not self.target_hash_names or not KDF_IDENTIFIERS.keys() >= set(self.target_hash_names):
             raise ConfigurationError(f"a PSK is imported for hashes out of {', '.join(KDF_IDENTIFIERS)}")
 
     def __repr__(self) -> str:
         return f"ImportedPreSharedKey({self.identity!r})"
+
+    def binding(self) -> bytes:
+        """What names this key, and no other, in a session: nothing that leads back to it."""
+        return _binding(b"imported", self.identity, self.key, self.context)
 
     def offers(self) -> tuple[OfferedPsk, ...]:
         """The imported keys, one for each target hash (RFC 9258 §5.1)."""
@@ -112,14 +125,22 @@ class ImportedPreSharedKey:
         return OfferedPsk(identity, secret, target, b"imp binder")
 
 
+def _binding(kind: bytes, identity: bytes, key: bytes, context: bytes = b"") -> bytes:
+    names = vector(kind, 1) + vector(identity, 2) + vector(context, 2)
+    return hmac.digest(key, b"mediapeer session" + names, "sha256")[:BINDING_LENGTH]
+
+
 def _digest_size(hash_name: str) -> int:
     return hashlib.new(hash_name).digest_size
 
 
-def _check(identity: bytes, key: bytes, hash_name: str, minimum_key_length: int = MINIMUM_KEY_LENGTH) -> None:
+def _check_identity(identity: bytes) -> None:
     if not 0 < len(identity) <= MAXIMUM_IDENTITY_LENGTH:
         raise ConfigurationError(f"a PSK identity has 1 to {MAXIMUM_IDENTITY_LENGTH} bytes")
-    if len(key) < minimum_key_length:
-        raise ConfigurationError(f"a pre-shared key has at least {minimum_key_length} bytes")
+
+
+def _check_key(key: bytes, hash_name: str, minimum_length: int = MINIMUM_KEY_LENGTH) -> None:
+    if len(key) < minimum_length:
+        raise ConfigurationError(f"a pre-shared key has at least {minimum_length} bytes")
     if hash_name not in KDF_IDENTIFIERS:
         raise ConfigurationError(f"a PSK goes with one of {', '.join(KDF_IDENTIFIERS)}, not {hash_name}")

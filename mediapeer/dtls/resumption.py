@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Callable
 from typing import TypeVar
 
-from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration
+from mediapeer.dtls.configuration import ClientAuthentication, DtlsConfiguration, Role
 from mediapeer.dtls.errors import DecodeError, DtlsError
 from mediapeer.dtls.registry import AlertDescription
 from mediapeer.dtls.session import Session
@@ -43,15 +43,23 @@ def seal_ticket(configuration: DtlsConfiguration, session: Session, now: float) 
     return _guarded(protector.seal, contents, now) or b""
 
 
-def takes_peer(configuration: DtlsConfiguration, session: Session) -> bool:
-    """Whether the configuration lets such a client in; the verifier is not asked here."""
-    if identity := session.pre_shared_key_identity:
-        known = [hmac.compare_digest(key.identity, identity) for key in configuration.pre_shared_keys]
+def takes_peer(configuration: DtlsConfiguration, session: Session, role: Role) -> bool:
+    """Whether a full handshake could let such a peer in; the verifier is not asked here.
+
+    :param role: which side we are; a client may be nobody, a server has to be somebody.
+    """
+    if session.pre_shared_key_identity is not None:
+        # The same key, not just one of the same name: it may have been replaced because it got known.
+        known = [
+            hmac.compare_digest(key.binding(), session.pre_shared_key_binding)
+            for key in configuration.pre_shared_keys
+        ]
         return any(known)
+    if configuration.verifier is None:
+        return False
     if session.peer_chain:
         return session.peer_certificate_type in configuration.peer_certificate_types
-    required = configuration.client_authentication is ClientAuthentication.REQUIRED
-    return not required or configuration.verifier is None
+    return role is Role.SERVER and configuration.client_authentication is not ClientAuthentication.REQUIRED
 
 
 def _guarded(call: Callable[[bytes, float], _Result], data: bytes, now: float) -> _Result:

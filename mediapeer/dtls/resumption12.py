@@ -3,7 +3,7 @@
 import hmac
 from dataclasses import dataclass
 
-from mediapeer.dtls.configuration import DtlsConfiguration
+from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.errors import NegotiationFailed
 from mediapeer.dtls.messages import ClientHello
 from mediapeer.dtls.psk import PreSharedKey
@@ -65,7 +65,7 @@ def may_resume(
         session.extended_master_secret == extended_master_secret
         and session.cipher_suite is cipher_suite
         and session.server_name == server_name
-        and takes_peer(configuration, session)
+        and takes_peer(configuration, session, Role.SERVER)
     )
 
 

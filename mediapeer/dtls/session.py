@@ -44,8 +44,12 @@ class Session:
     "The peer's certificates, or its one raw public key; empty when it had none."
     ocsp_response: bytes = b""
     signed_certificate_timestamps: bytes = b""
-    pre_shared_key_identity: bytes = b""
-    "The identity of the external PSK that the first handshake stood on; empty when it stood on certificates."
+    pre_shared_key_identity: bytes | None = None
+    "The identity of the external PSK that the first handshake stood on; ``None`` when it stood on certificates."
+    pre_shared_key_binding: bytes = b""
+    "What tells that key from others of the same name; see :meth:`PreSharedKey.binding`."
+    maximum_early_data: int = 0
+    "How many bytes of 0-RTT data the server would take. Kept for whoever asks; none is ever sent."
 
     def __repr__(self) -> str:
         return f"Session({self.version.label}, {self.cipher_suite.name})"
@@ -79,7 +83,10 @@ class Session:
                 vector(b"".join(vector(certificate, 3) for certificate in self.peer_chain), 3),
                 vector(self.ocsp_response, 3),
                 vector(self.signed_certificate_timestamps, 2),
-                vector(self.pre_shared_key_identity, 2),
+                bytes([self.pre_shared_key_identity is not None]),
+                vector(self.pre_shared_key_identity or b"", 2),
+                vector(self.pre_shared_key_binding, 1),
+                self.maximum_early_data.to_bytes(4, "big"),
             )
         )
 
@@ -110,7 +117,9 @@ class Session:
                 peer_chain=_parse_chain(reader.vector(3)),
                 ocsp_response=reader.vector(3),
                 signed_certificate_timestamps=reader.vector(2),
-                pre_shared_key_identity=reader.vector(2),
+                pre_shared_key_identity=_parse_identity(reader),
+                pre_shared_key_binding=reader.vector(1),
+                maximum_early_data=int.from_bytes(reader.take(4), "big"),
             )
         except ValueError as error:
             raise DecodeError(f"the session does not parse: {error}") from None
@@ -124,6 +133,11 @@ def _milliseconds(seconds: float) -> bytes:
 
 def _seconds(reader: Reader) -> float:
     return int.from_bytes(reader.take(8), "big", signed=True) / 1000
+
+
+def _parse_identity(reader: Reader) -> bytes | None:
+    is_there, identity = reader.uint8(), reader.vector(2)
+    return identity if is_there else None
 
 
 def _parse_chain(data: bytes) -> tuple[bytes, ...]:

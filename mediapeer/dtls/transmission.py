@@ -77,13 +77,13 @@ class FlightTransmission:
         self.timer.restart(now)
         self.retransmit(now)
 
-    def retransmit_on_demand(self, now: float, *, is_authentic: bool = False) -> None:
+    def retransmit_on_demand(self, now: float, *, is_paced: bool = True) -> None:
         """Send it again because the peer lacks it.
 
-        When anybody may have asked: ever more slowly, and not for ever, so that nobody has us send more than a share
-        of what we are sent.
+        When anybody may have asked, or the peer may not have meant to, it is paced: ever more slowly, and not for
+        ever, so that nobody has us send more than a share of what we are sent.
         """
-        if not is_authentic:
+        if is_paced:
             pace = self.timer.initial / 2 * 2**self._demands
             if now - self._sent_at < pace or self._demands >= MAXIMUM_DEMANDS:
                 return

@@ -33,10 +33,17 @@ from mediapeer.dtls import (
     Role,
     SignatureScheme,
     SrtpProtectionProfile,
+    TicketKeys,
     X509Credentials,
 )
 from mediapeer.dtls.configuration import DEFAULT_SIGNATURE_SCHEMES
-from mediapeer.dtls.registry import CIPHER_SUITE_PARAMETERS, HYBRID_GROUPS, AuthenticationMethod
+from mediapeer.dtls.registry import (
+    CIPHER_SUITE_PARAMETERS,
+    HYBRID_GROUPS,
+    AuthenticationMethod,
+    ContentType,
+    HandshakeType,
+)
 from tests.dtls.support import Pair, configuration, credentials, expecting
 
 pytestmark = pytest.mark.usefixtures("version")
@@ -545,3 +552,34 @@ def test_credentials_load_from_pem_and_the_key_must_be_the_certificates() -> Non
 
 def test_a_configuration_can_be_varied() -> None:
     assert dataclasses.replace(configuration(), mtu=300).mtu == 300
+
+
+@pytest.mark.usefixtures("version")
+def test_a_trace_tells_what_is_sent_and_taken() -> None:
+    told: list[tuple[bool, int, bytes]] = []
+    client = configuration(trace=lambda *message: told.append(message), groups_to_share=(NamedGroup.X25519,))
+    pair = Pair(client).run()
+    pair.assert_connected()
+    pair.client.close()
+    handshake = [(sent, body[0]) for sent, kind, body in told if kind == ContentType.HANDSHAKE]
+    assert handshake[:2] == [(True, HandshakeType.CLIENT_HELLO), (False, HandshakeType.SERVER_HELLO)]
+    assert (False, HandshakeType.FINISHED) in handshake
+    assert told[-1] == (True, ContentType.ALERT, b"\1\0")
+    kinds = {kind for _, kind, _ in told}
+    is_13 = pair.client.version is ProtocolVersion.DTLS_1_3
+    assert (ContentType.ACK in kinds, ContentType.CHANGE_CIPHER_SPEC in kinds) == (is_13, not is_13)
+
+
+def test_a_psk_of_dtls_12_may_have_no_name() -> None:
+    key = PreSharedKey(b"", bytes(range(32)), versions=(ProtocolVersion.DTLS_1_2,))
+    alone = configuration(
+        credentials=(key,), verifier=None, session_tickets=TicketKeys(), resume_sessions=True
+    )
+    pair = Pair(alone, alone).run()
+    pair.assert_connected()
+    assert pair.client.pre_shared_key_identity == pair.server.pre_shared_key_identity == b""
+    again = Pair(alone, alone, session=pair.sessions[0]).run()
+    again.assert_connected()
+    assert again.client.is_resumed
+    with pytest.raises(ConfigurationError):
+        PreSharedKey(b"", bytes(range(32)))

@@ -156,7 +156,7 @@ def test_a_key_that_the_server_does_not_know(suite: CipherSuite, identity: bytes
     assert isinstance(pair.server.error, NegotiationFailed)
     assert pair.server.error.alert is AlertDescription.UNKNOWN_PSK_IDENTITY
     assert isinstance(pair.client.error, AlertReceived)
-    assert pair.server.pre_shared_key_identity == b""
+    assert pair.server.pre_shared_key_identity is None
 
 
 @EITHER
@@ -199,7 +199,7 @@ def test_a_client_without_a_key_gets_the_certificate() -> None:
     pair = Pair(configuration(), configuration(credentials=(KEY, credentials()))).run()
     pair.assert_connected()
     assert pair.server.credentials is credentials()
-    assert pair.server.pre_shared_key_identity == b""
+    assert pair.server.pre_shared_key_identity is None
 
 
 def test_a_bare_key_needs_no_group_in_common() -> None:

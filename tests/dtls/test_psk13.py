@@ -90,7 +90,7 @@ def test_keys_and_certificates_stand_in_one_order() -> None:
     by_certificate = Pair(client, configuration(credentials=(credentials(), KEY))).run()
     by_certificate.assert_connected()
     assert by_certificate.client.peer_certificate == credentials().chain[0]
-    assert by_certificate.client.pre_shared_key_identity == b""
+    assert by_certificate.client.pre_shared_key_identity is None
 
 
 def test_a_server_falls_back_to_its_certificate() -> None:

@@ -1,0 +1,204 @@
+"""Ways in by sessions and keys, and forgeries against what waits for them: each was one once."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mediapeer.dtls import (
+    AlertDescription,
+    CertificateRejected,
+    ClientAuthentication,
+    DtlsError,
+    ImportedPreSharedKey,
+    NamedGroup,
+    NegotiationFailed,
+    OpenedTicket,
+    PreSharedKey,
+    ProtocolVersion,
+    RawPublicKeyCredentials,
+    Role,
+    SessionCache,
+    StatelessListener,
+    TicketKeys,
+)
+from mediapeer.dtls.reassembly import handshake_header
+from mediapeer.dtls.record import serialize_record
+from mediapeer.dtls.registry import CertificateType, ContentType
+from tests.dtls.support import Pair, configuration, credentials
+from tests.dtls.test_attacks import trickling_pair
+
+SECRET = bytes(range(32))
+KEY = PreSharedKey(b"device", SECRET)
+
+
+class Refuse:
+    """Takes nobody."""
+
+    def verify_peer(self, chain: Sequence[bytes]) -> None:
+        raise CertificateRejected("nobody")
+
+
+def resuming(**options: Any) -> Any:
+    """A client that keeps sessions."""
+    return configuration(resume_sessions=True, **options)
+
+
+# Who gets in
+
+
+@pytest.mark.usefixtures("version")
+def test_a_server_that_judges_no_certificates_lets_nobody_in_without_a_key() -> None:
+    server = configuration(credentials=(KEY, credentials()), verifier=None)
+    pair = Pair(configuration(credentials=()), server).run()
+    assert isinstance(pair.server.error, NegotiationFailed)
+    assert not pair.client.is_connected
+
+
+@pytest.mark.usefixtures("version")
+def test_nobodys_session_does_not_open_a_server_for_keys() -> None:
+    keys = TicketKeys()
+    nobody = resuming(credentials=())
+    anonymous = configuration(client_authentication=ClientAuthentication.NONE, session_tickets=keys)
+    session = Pair(nobody, anonymous).run().sessions[0]
+    only_keys = configuration(credentials=(KEY,), verifier=None, session_tickets=keys)
+    pair = Pair(nobody, only_keys, session=session).run()
+    assert not pair.server.is_connected
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("own", [(), (PreSharedKey(b"another", SECRET[::-1]),)], ids=["no key", "another"])
+def test_the_session_of_a_key_is_not_offered_without_it(own: Any) -> None:
+    server = configuration(credentials=(KEY, credentials()), session_tickets=TicketKeys())
+    session = Pair(resuming(credentials=(KEY,), verifier=None), server).run().sessions[0]
+    pair = Pair(resuming(credentials=own, verifier=Refuse()), server, session=session).run()
+    assert not pair.client.is_resumed
+    assert not pair.client.is_connected
+
+
+@pytest.mark.usefixtures("version")
+def test_a_session_ends_with_its_key_even_if_the_name_goes_on() -> None:
+    keys = TicketKeys()
+    server = configuration(credentials=(KEY,), verifier=None, session_tickets=keys)
+    client = resuming(credentials=(KEY,), verifier=None)
+    session = Pair(client, server).run().sessions[0]
+    replaced = PreSharedKey(KEY.identity, SECRET[::-1])
+    after = configuration(credentials=(replaced,), verifier=None, session_tickets=keys)
+    assert not Pair(client, after, session=session).run().server.is_connected
+    pair = Pair(resuming(credentials=(replaced,), verifier=None), after, session=session).run()
+    pair.assert_connected()
+    assert not pair.server.is_resumed
+
+
+def test_bindings_tell_keys_apart() -> None:
+    keys: list[Any] = [
+        KEY,
+        PreSharedKey(b"device", SECRET[::-1]),
+        PreSharedKey(b"devic", SECRET),
+        ImportedPreSharedKey(b"device", SECRET),
+        ImportedPreSharedKey(b"device", SECRET, b"context"),
+    ]
+    assert len({key.binding() for key in keys}) == len(keys)
+    assert KEY.binding() == dataclasses.replace(KEY, hash_name="sha384").binding()
+
+
+@pytest.mark.usefixtures("version")
+def test_the_session_of_a_raw_key_is_not_offered_where_none_is_taken() -> None:
+    raw = {"peer_certificate_types": (CertificateType.RAW_PUBLIC_KEY, CertificateType.X509)}
+    own = (RawPublicKeyCredentials.generate(), credentials())
+    server = configuration(credentials=own, session_tickets=TicketKeys())
+    session = Pair(resuming(**raw), server).run().sessions[0]
+    pair = Pair(resuming(), server, session=session).run()
+    pair.assert_connected()
+    assert not pair.client.is_resumed
+
+
+def test_a_failed_association_leaves_nothing_in_the_cache() -> None:
+    cache = SessionCache()
+    options = {"maximum_version": ProtocolVersion.DTLS_1_2}
+    pair = Pair(resuming(**options), configuration(session_cache=cache, **options)).run()
+    assert len(cache) == 1
+    pair.client.abort(AlertDescription.INTERNAL_ERROR)
+    pair.run()
+    assert len(cache) == 0
+
+
+# What the program gives us may fail
+
+
+class Broken:
+    """A ticket protector that cannot stand what strangers send."""
+
+    def seal(self, contents: bytes, now: float) -> bytes | None:
+        return None
+
+    def open(self, ticket: bytes, now: float) -> OpenedTicket | None:
+        raise RuntimeError("that is no ticket")
+
+
+def test_a_protector_that_fails_does_not_end_a_listener() -> None:
+    server = configuration(session_tickets=TicketKeys())
+    session = Pair(resuming(), server).run().sessions[0]
+    client = Pair(resuming(groups_to_share=(NamedGroup.X25519,)), session=session)
+    (hello,) = client.client.datagrams_to_send()
+    listener = StatelessListener(configuration(session_tickets=Broken()), bytes(32))
+    answer = listener.receive_datagram(hello, b"address", 100.0)
+    assert isinstance(answer, bytes)
+    assert answer.endswith(bytes([2, AlertDescription.INTERNAL_ERROR]))
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize(
+    "select",
+    [lambda o: o[0].decode("ascii"), lambda o: b"", lambda o: b"x" * 300, lambda o: b"c", lambda o: 1 / 0],
+)
+def test_a_selector_that_fails_ends_its_own_connection(select: Any) -> None:
+    pair = Pair(configuration(alpn_protocols=(b"\xff",)), configuration(alpn_selector=select)).run()
+    assert isinstance(pair.server.error, DtlsError)
+    assert pair.server.error.alert is AlertDescription.INTERNAL_ERROR
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("response", ["text", None, 5])
+def test_an_ocsp_response_that_is_none_ends_its_own_connection(response: Any) -> None:
+    own = dataclasses.replace(credentials(), ocsp_response=lambda: response)
+    pair = Pair(configuration(request_ocsp_response=True), configuration(credentials=(own,))).run()
+    assert pair.server.error is not None
+    assert pair.server.error.alert is AlertDescription.INTERNAL_ERROR
+
+
+# Forgeries
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("victim", list(Role))
+@pytest.mark.parametrize("lengths", [(100_000,), (50, 60)], ids=["too long", "two that differ"])
+def test_a_forged_fragment_ends_nothing_when_none_is_due(victim: Role, lengths: tuple[int, ...]) -> None:
+    pair = trickling_pair()
+    end, forged = pair.end(victim), 0
+    for _ in range(400):
+        handshake = end._handshake
+        if handshake is not None and handshake.version is not None and handshake.read_epoch != 0:
+            forged += 1
+            seq = end._reassembler.next_message_seq
+            for length in lengths:
+                fragment = handshake_header(11, length, seq, 0, 10) + bytes(10)
+                record = serialize_record(ContentType.HANDSHAKE, 7, fragment)
+                end.receive_datagram(record, pair.now)
+        if not pair.step():
+            break
+    assert forged
+    pair.assert_connected()
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_forged_fragment_does_not_stop_a_servers_timer(eager: bool) -> None:
+    pair = Pair(configuration(is_eager=eager), configuration(is_eager=eager, mtu=400))
+    while not pair.sent[Role.SERVER]:
+        assert pair.step()
+    assert pair.server._transmission.timer.deadline is not None
+    fragment = handshake_header(11, 100, pair.server._reassembler.next_message_seq, 0, 10) + bytes(10)
+    pair.server.receive_datagram(serialize_record(ContentType.HANDSHAKE, 7, fragment), pair.now)
+    assert pair.server._transmission.timer.deadline is not None
+    pair.run().assert_connected()
