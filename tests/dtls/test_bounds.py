@@ -39,6 +39,7 @@ from mediapeer.dtls.registry import ContentType, HandshakeType
 from tests.dtls.forging import (
     answers,
     fresh_server,
+    hello_body,
     is_server_hello,
     newest,
     other,
@@ -221,6 +222,17 @@ def test_nor_does_one_whose_client_has_keys_and_has_not_finished() -> None:
     assert server.error is None
     assert server.next_event() is None
     assert growth(with_keys_but_not_known) <= HALF_OPEN_BYTES
+
+
+def test_what_runs_ahead_leaves_room_for_what_is_due() -> None:
+    """A stranger's fragments of messages to come, as many as are taken: the ClientHello gets in all the same."""
+    server = half_open(after_hello=False)
+    for seq in range(1, 20):
+        for start in range(0, LONGEST_MESSAGE, 500):
+            server.receive_datagram(piece(bytes(LONGEST_MESSAGE), start, start + 400, kind=11, seq=seq), 0.1)
+    body = hello_body()
+    pieces = [piece(body, start, start + 100) for start in range(0, len(body), 100)]
+    assert is_server_hello(answers(server, pieces, 0.1))
 
 
 @pytest.mark.parametrize("after_hello", [False, True], ids=["before the hello", "after it"])
