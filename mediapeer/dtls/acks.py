@@ -60,12 +60,16 @@ class AckSchedule:
         """Whether to send an ACK."""
         return self.deadline is not None and now >= self.deadline
 
-    def take(self, room: int) -> bytes:
-        """The body of the ACK that is due. The numbers stay, for an ACK may be lost.
+    def take(self, room: int) -> list[bytes]:
+        """The bodies of the ACKs that are due: one, or as many as there have to be. The numbers stay, for an ACK may
+        be lost.
 
-        :param room: how long the body may be, in bytes; the newest records are named.
+        :param room: how long a body may be, in bytes.
         """
         self.deadline = None
-        count = max(0, (room - _VECTOR_HEADER_LENGTH) // RECORD_NUMBER_LENGTH)
-        newest = list(self._numbers)[-count:] if count else []
-        return serialize_ack(tuple(sorted(newest)))
+        count = max(1, (room - _VECTOR_HEADER_LENGTH) // RECORD_NUMBER_LENGTH)
+        numbers = sorted(self._numbers)
+        return [
+            serialize_ack(tuple(numbers[start : start + count]))
+            for start in range(0, max(1, len(numbers)), count)
+        ]

@@ -180,7 +180,9 @@ class Association:
         self, epoch: int, content_type: int, sequence_number: int, plaintext: bytes
     ) -> None:
         """An authentic record: what does not fit is the peer's fault."""
-        if len(plaintext) > self._maximum_received:
+        # An ACK may go before the peer has heard of a limit that came in the flight it acknowledges.
+        limit = MAXIMUM_PLAINTEXT_LENGTH if content_type == ContentType.ACK else self._maximum_received
+        if len(plaintext) > limit:
             raise PeerMisbehaved("a record of the peer is too long", AlertDescription.RECORD_OVERFLOW)
         if content_type == APPLICATION_DATA and epoch != _HANDSHAKE_EPOCH_13:
             if self._result is not None:
@@ -344,7 +346,7 @@ class Association:
 
     def _acknowledge_soon(self) -> None:
         """Tell the peer what has come after the handshake: at once, or when the timer says so."""
-        if self._configuration.is_eager:
+        if self._configuration.is_eager and not self._reassembler.is_holding:
             self._acks.hurry(self.now)
         else:
             self._acks.expect_more(self.now)
@@ -420,9 +422,8 @@ class Association:
             sent.flight.disregard_acknowledgements()
             if self.role is Role.SERVER:
                 sent.timer.stop()
-        elif progress and self._configuration.is_eager:
-            # The rest was lost, for the peer has waited for it. Each ACK leaves less to be sent again.
-            sent.retransmit_the_rest(self.now)
+        elif progress:
+            sent.note_progress(self.now, is_eager=self._configuration.is_eager)
         elif not numbers:
             sent.retransmit_on_demand(self.now)
 
@@ -440,9 +441,9 @@ class Association:
         if self._acks.is_empty and not self._misses_server_hello:
             self._acks.deadline = None  # what was to be named was not kept
             return
-        body = self._acks.take(room)
-        self._trace_sent(ContentType.ACK, body)
-        self._datagrams.append(writer.seal(ContentType.ACK, body))
+        for body in self._acks.take(room):
+            self._trace_sent(ContentType.ACK, body)
+            self._datagrams.append(writer.seal(ContentType.ACK, body))
         self.activity["acks_sent"] += 1
 
     # What a handshake asks for: HandshakeLayer

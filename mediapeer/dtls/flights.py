@@ -5,7 +5,7 @@ yet is cut to the MTU of the moment and sealed with fresh sequence numbers.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mediapeer.dtls.configuration import MINIMUM_MTU
@@ -162,6 +162,7 @@ class Flight:
         self._pending: list[list[tuple[int, int]]] = []
         # What each record carried, for the latest transmissions.
         self._sent: deque[dict[RecordNumber, list[_SentFragment]]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
+        self._newest_acknowledged = RecordNumber(0, -1)
         self.disregard_acknowledgements()
 
     @property
@@ -191,7 +192,13 @@ class Flight:
         self._sent.append(packer.sent)
         return datagrams
 
-    def acknowledge(self, numbers: Iterable[RecordNumber]) -> bool:
+    @property
+    def has_gap(self) -> bool:
+        """Whether a record of the latest transmission is missing that went before one that was acknowledged."""
+        latest = self._sent[-1] if self._sent else {}
+        return any(number < self._newest_acknowledged for number in latest)
+
+    def acknowledge(self, numbers: Sequence[RecordNumber]) -> bool:
         """Note what the peer has; records that are none of this flight's are passed over.
 
         :returns: whether anything was new.
@@ -199,6 +206,8 @@ class Flight:
         progress = False
         for number in numbers:
             fragments = next((sent.pop(number) for sent in self._sent if number in sent), ())
+            if fragments:
+                self._newest_acknowledged = max(self._newest_acknowledged, number)
             for fragment in fragments:
                 pending = self._pending[fragment.index]
                 rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]

@@ -235,6 +235,11 @@ class HandshakeReassembler:
         self.skip_to(self.next_message_seq + 1)
         return message
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether anything is kept of messages to come."""
+        return bool(self._partial)
+
     def holds(self, epoch: int) -> bool:
         """Whether anything of a message to come is kept that came in ``epoch``."""
         return any(key[0] == epoch for key in self._partial)

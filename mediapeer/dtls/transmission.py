@@ -1,7 +1,7 @@
 """Sending the latest flight until it is answered: by the timer, on demand, and what ACKs have left of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from mediapeer.dtls.configuration import DtlsConfiguration
 from mediapeer.dtls.flights import Flight, OutgoingMessage, RetransmissionTimer, mtu_after_timeouts
@@ -72,10 +72,18 @@ class FlightTransmission:
         self._sent_at = now
         self._transmit(self.flight, self.mtu)
 
-    def retransmit_the_rest(self, now: float) -> None:
-        """Send the rest now that some of it was acknowledged, and wait for that anew."""
+    def note_progress(self, now: float, *, is_eager: bool) -> None:
+        """Some of it was acknowledged: the peer is there.
+
+        :param is_eager: whether to send the rest at once if it seems lost: a later record has come, or the peer has
+            had the time to wait for it. Else it may be on its way.
+        """
+        self.timer.timeouts = 0
+        if not is_eager:
+            return
         self.timer.restart(now)
-        self.retransmit(now)
+        if self.flight.has_gap or now - self._sent_at >= self.timer.initial / 4:
+            self.retransmit(now)
 
     def retransmit_on_demand(self, now: float, *, is_paced: bool = True) -> None:
         """Send it again because the peer lacks it.
@@ -99,6 +107,6 @@ class FlightTransmission:
         self.retransmit(now)
         return True
 
-    def acknowledge(self, numbers: Iterable[RecordNumber]) -> bool:
+    def acknowledge(self, numbers: Sequence[RecordNumber]) -> bool:
         """Note what the peer has (RFC 9147 §7.2); whether anything was new."""
         return self.flight.acknowledge(numbers)

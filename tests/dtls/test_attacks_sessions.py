@@ -202,3 +202,30 @@ def test_a_forged_fragment_does_not_stop_a_servers_timer(eager: bool) -> None:
     pair.server.receive_datagram(serialize_record(ContentType.HANDSHAKE, 7, fragment), pair.now)
     assert pair.server._transmission.timer.deadline is not None
     pair.run().assert_connected()
+
+
+# Nobody's fault
+
+
+@pytest.mark.parametrize(("limit", "mtu"), [(64, 1200), (None, 256)])
+def test_a_long_flight_of_tickets_is_not_sent_over_and_over_on_a_perfect_network(
+    limit: int | None, mtu: int
+) -> None:
+    """Each datagram is acknowledged, and no ACK names all of a long flight: that must not look like loss."""
+    own = dataclasses.replace(credentials(), chain=(*credentials().chain, bytes(3000)))
+    options = {"mtu": mtu, "record_size_limit": limit}
+    server = configuration(session_tickets=TicketKeys(), tickets_to_send=8, **options)
+    pair = Pair(resuming(credentials=(own,), **options), server).run()
+    pair.assert_connected()
+    assert len(pair.sessions) == 8
+    assert pair.server.activity["retransmissions"] <= 2
+
+
+def test_an_ack_may_be_longer_than_a_limit_that_its_sender_has_not_heard_of() -> None:
+    for lost in range(12):
+        server = configuration(record_size_limit=64, mtu=400)
+
+        def lose(role: Role, index: int, datagram: bytes, lost: int = lost) -> list[tuple[float, bytes]]:
+            return [] if (role, index) == (Role.SERVER, lost) else [(0.0, datagram)]
+
+        Pair(configuration(record_size_limit=16_384, mtu=1200), server, lose).run().assert_connected()
