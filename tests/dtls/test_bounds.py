@@ -334,6 +334,16 @@ def test_a_flood_leaves_nothing_behind_and_is_not_answered(victim: Role, kind: s
     pair.assert_connected()
 
 
+@EACH_ROLE
+def test_a_datagram_of_forgeries_is_left_after_a_few(victim: Role) -> None:
+    """Trying the rest would cost more than sending it."""
+    pair = Pair().run()
+    forged = with_number_from_afar(newest(pair, other(victim), b"x"))
+    pair.end(victim).receive_datagram(40 * forged, pair.now)
+    assert pair.end(victim).counters["unauthentic_records"] <= 4
+    pair.assert_connected()
+
+
 # Time
 
 
