@@ -10,7 +10,7 @@ from mediapeer.dtls.errors import NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.extensions import OfferedPsks
 from mediapeer.dtls.handshake13 import schemes_for_key13
 from mediapeer.dtls.messages import ClientHello
-from mediapeer.dtls.psk import ImportedPreSharedKey, OfferedPsk, PreSharedKey
+from mediapeer.dtls.psk import OfferedPsk
 from mediapeer.dtls.psk_offer import RESUMPTION_BINDER_LABEL
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
@@ -29,6 +29,9 @@ from mediapeer.dtls.session import Session
 
 MAXIMUM_TICKETS_TRIED = 4
 "How many identities of a ClientHello we try to open as tickets: nobody needs more, and each costs."
+
+MAXIMUM_KEYS_TRIED = 64
+"How many identities of a ClientHello we look up among our pre-shared keys."
 
 _ALWAYS_REQUIRED = (ExtensionType.SUPPORTED_GROUPS, ExtensionType.KEY_SHARE)
 
@@ -176,17 +179,19 @@ class _Chooser:
 
     def choose(self, *, may_resume: bool) -> Choice13:
         choice = self._choose_session() if may_resume else None
-        reason = ""
-        for credentials in self._configuration.credentials:
-            if choice is not None:
+        if choice is not None:
+            return choice
+        psk_rank, by_psk = self._choose_psk()
+        reason = self._why_no_psk()
+        for credentials in self._configuration.signing_credentials:
+            if by_psk is not None and psk_rank < self._configuration.credentials.index(credentials):
                 break
-            if isinstance(credentials, PreSharedKey | ImportedPreSharedKey):
-                choice, reason = self._choose_psk(credentials)
-            else:
-                choice, reason = self._choose_signing(credentials)
-        if choice is None:
+            by_signature, reason = self._choose_signing(credentials)
+            if by_signature is not None:
+                return by_signature
+        if by_psk is None:
             raise nothing_fits(reason)
-        return choice
+        return by_psk
 
     def _suite_with(self, hash_name: str) -> CipherSuite | None:
         return next((s for s in self._suites if CIPHER_SUITE_PARAMETERS[s].hash_name == hash_name), None)
@@ -215,19 +220,29 @@ class _Chooser:
             and takes_peer(self._configuration, session, Role.SERVER)
         )
 
-    def _choose_psk(self, credentials: PreSharedKey | ImportedPreSharedKey) -> tuple[Choice13 | None, str]:
+    def _choose_psk(self) -> tuple[int, Choice13 | None]:
+        """The best of our keys among those that the client names, and its place among our credentials."""
+        if self._offer is None or not self._takes_psk:
+            return 0, None
+        found: list[tuple[int, int, Choice13]] = []
+        known = self._configuration.psk_offers
+        for index, entry in enumerate(self._offer.identities[:MAXIMUM_KEYS_TRIED]):
+            for rank, psk, credentials in known.get(entry.identity, ()):
+                suite = self._suite_with(psk.hash_name)
+                if suite is not None:
+                    choice = Choice13(suite, psk, index, credentials=credentials)
+                    found.append((rank, self._suites.index(suite), choice))
+        if not found:
+            return 0, None
+        rank, _, choice = min(found, key=lambda each: each[:2])
+        return rank, choice
+
+    def _why_no_psk(self) -> str:
         if self._offer is None:
-            return None, "offers no pre-shared key"
+            return "offers no pre-shared key"
         if not self._takes_psk:
-            return None, "takes no pre-shared key with a key exchange"
-        names = [entry.identity for entry in self._offer.identities]
-        for suite in self._suites:
-            hash_name = CIPHER_SUITE_PARAMETERS[suite].hash_name
-            for psk in credentials.offers():
-                if psk.hash_name == hash_name and psk.identity in names:
-                    index = names.index(psk.identity)
-                    return Choice13(suite, psk, index, credentials=credentials), ""
-        return None, "knows no pre-shared key of ours"
+            return "takes no pre-shared key with a key exchange"
+        return "knows no pre-shared key of ours"
 
     def _choose_signing(self, credentials: SigningCredentials) -> tuple[Choice13 | None, str]:
         if self._configuration.verifier is None:

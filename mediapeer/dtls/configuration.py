@@ -2,8 +2,9 @@
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mediapeer.dtls.credentials import (
     Credentials,
@@ -14,7 +15,7 @@ from mediapeer.dtls.credentials import (
     X509Credentials,
 )
 from mediapeer.dtls.errors import ConfigurationError
-from mediapeer.dtls.psk import ImportedPreSharedKey, PreSharedKey
+from mediapeer.dtls.psk import ImportedPreSharedKey, OfferedPsk, PreSharedKey
 from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH
 from mediapeer.dtls.registry import (
     CIPHER_SUITE_PARAMETERS,
@@ -83,6 +84,14 @@ DEFAULT_SIGNATURE_SCHEMES = (
     SignatureScheme.RSA_PSS_RSAE_SHA512,
     SignatureScheme.RSA_PKCS1_SHA512,
 )
+
+
+class RankedPsk(NamedTuple):
+    """A pre-shared key as it is offered in DTLS 1.3, and its place among the credentials."""
+
+    rank: int
+    offer: OfferedPsk
+    credentials: PreSharedKey | ImportedPreSharedKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +200,17 @@ class DtlsConfiguration:
     random_bytes: Callable[[int], bytes] = os.urandom
     "Where nonces come from. Tests replace it; key shares do not come from it."
 
+    signing_credentials: tuple[SigningCredentials, ...] = field(init=False, repr=False, compare=False)
+    "Certificates and raw public keys among the credentials."
+    pre_shared_keys: tuple[PreSharedKey | ImportedPreSharedKey, ...] = field(
+        init=False, repr=False, compare=False
+    )
+    "Pre-shared keys among the credentials."
+    psk_offers: Mapping[bytes, Sequence[RankedPsk]] = field(init=False, repr=False, compare=False)
+    "What may stand for them in a ClientHello of DTLS 1.3, by identity."
+
     def __post_init__(self) -> None:
+        self._sort_credentials()
         self._check(bool(self.cipher_suites), "no cipher suite is given")
         self._check(bool(self.groups), "no group is given")
         self._check(bool(self.signature_schemes), "no signature scheme is given")
@@ -241,15 +260,21 @@ class DtlsConfiguration:
             "the server name must be a host name in ASCII",
         )
 
-    @property
-    def signing_credentials(self) -> tuple[SigningCredentials, ...]:
-        """Certificates and raw public keys among the credentials."""
-        return tuple(c for c in self.credentials if isinstance(c, X509Credentials | RawPublicKeyCredentials))
-
-    @property
-    def pre_shared_keys(self) -> tuple[PreSharedKey | ImportedPreSharedKey, ...]:
-        """Pre-shared keys among the credentials."""
-        return tuple(c for c in self.credentials if isinstance(c, PreSharedKey | ImportedPreSharedKey))
+    def _sort_credentials(self) -> None:
+        """Find once what is looked for in each handshake: there may be many keys."""
+        signing: list[SigningCredentials] = []
+        keys: list[PreSharedKey | ImportedPreSharedKey] = []
+        offers: dict[bytes, list[RankedPsk]] = {}
+        for rank, credentials in enumerate(self.credentials):
+            if isinstance(credentials, X509Credentials | RawPublicKeyCredentials):
+                signing.append(credentials)
+                continue
+            keys.append(credentials)
+            for offer in credentials.offers():
+                offers.setdefault(offer.identity, []).append(RankedPsk(rank, offer, credentials))
+        object.__setattr__(self, "signing_credentials", tuple(signing))
+        object.__setattr__(self, "pre_shared_keys", tuple(keys))
+        object.__setattr__(self, "psk_offers", offers)
 
     @property
     def versions(self) -> tuple[ProtocolVersion, ...]:

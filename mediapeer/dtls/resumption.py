@@ -53,6 +53,7 @@ def takes_peer(configuration: DtlsConfiguration, session: Session, role: Role) -
         known = [
             hmac.compare_digest(key.binding(), session.pre_shared_key_binding)
             for key in configuration.pre_shared_keys
+            if key.identity == session.pre_shared_key_identity
         ]
         return any(known)
     if configuration.verifier is None:
