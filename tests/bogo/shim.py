@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> None:
     if initial.is_handshaker_supported:
         print("No")
         return
+    if not initial.dtls:
+        raise Unimplemented("the engine speaks DTLS alone")
     process, clock = Process(), Clock()
     for number in range(initial.resume_count + 1):
         flags = resumption if number else initial

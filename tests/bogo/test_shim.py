@@ -191,6 +191,11 @@ def test_an_unknown_flag_is_named(flags: list[str], capfd: pytest.CaptureFixture
     assert flags[0] in capfd.readouterr().err
 
 
+def test_without_dtls_there_is_nothing_to_test(capfd: pytest.CaptureFixture[str]) -> None:
+    assert shim.main(["-port", "1", "-shim-id", "1"]) == 89
+    assert "DTLS alone" in capfd.readouterr().err
+
+
 def test_there_is_no_handshaker(capfd: pytest.CaptureFixture[str]) -> None:
     assert shim.main(["-is-handshaker-supported"]) == 0
     assert capfd.readouterr().out == "No\n"

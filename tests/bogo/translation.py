@@ -151,8 +151,6 @@ def translate(flags: Flags, process: Process) -> Translation:
     :raises Unimplemented: when the engine does not have what they want.
     :raises ConfigurationError: when the engine refuses it.
     """
-    if flags.server and flags.fail_ocsp_callback:
-        raise Unimplemented("-fail-ocsp-callback: a server has its OCSP response beforehand")
     verifier = ShimVerifier(flags)
     is_psk_alone = bool(flags.credentials) and all(each.kind == "psk" for each in flags.credentials)
     numbered = [_credentials(each) for each in flags.credentials]
@@ -335,14 +333,22 @@ def _credentials(given: CredentialFlags, flags: Flags | None = None) -> Any:
         extra["signature_schemes"] = schemes
     if given.must_match_issuer:
         extra["must_match_issuer"] = True
-    declines_ocsp = flags is not None and flags.use_ocsp_callback and flags.decline_ocsp_callback
-    if given.ocsp_response and not declines_ocsp:
+    if flags is not None and flags.server and flags.use_ocsp_callback:
+        extra["ocsp_response"] = functools.partial(_hand_out_ocsp_response, flags)
+    elif given.ocsp_response:
         extra["ocsp_response"] = bytes(given.ocsp_response)
     if given.signed_cert_timestamps:
         extra["signed_certificate_timestamps"] = bytes(given.signed_cert_timestamps)
     credentials = X509Credentials.from_pem(_read(given.cert_file), key)
     _check_fields(X509Credentials, extra)
     return replace(credentials, **extra)  # type: ignore[arg-type]
+
+
+def _hand_out_ocsp_response(flags: Flags) -> bytes:
+    """What a server's program does when it is asked for its OCSP response."""
+    if flags.fail_ocsp_callback:
+        raise LookupError("there is no OCSP response")
+    return b"" if flags.decline_ocsp_callback else bytes(flags.default_credential.ocsp_response)
 
 
 def _read(path: bytes) -> bytes:
