@@ -104,6 +104,7 @@ MEETINGS = (
             "mtu": 256,
             "timer_granularity": 0.015,
             "is_eager": False,
+            "mtu_backs_off": False,
         },
         server=ONE_SIDED,
     ),
@@ -134,7 +135,11 @@ MEETINGS = (
         kind="rsa-2048",
         is_repeatable=False,
     ),
-    Meeting("1.2 without a certificate", {"maximum_version": V12}, {"credentials": ()}),
+    Meeting(
+        "1.2 without a certificate",
+        {"maximum_version": V12},
+        {"credentials": (), "insist_on_credentials": True},
+    ),
     Meeting(
         "1.3 after a retry, no curve in common but one",
         {"maximum_retransmissions": 2, "handshake_timeout": 5.0},
@@ -183,18 +188,24 @@ MEETINGS = (
         "1.3, everything stapled",
         {"certificate_authorities": (b"\x30\x00",), "record_size_limit": 64},
         {"request_ocsp_response": True, "request_signed_certificate_timestamps": True},
-        {"credentials": (stapled(),), "alpn_selector": lambda offered: None},
+        {"credentials": (stapled(),), "alpn_selector": lambda offered: None, "trace": lambda *seen: None},
     ),
     Meeting(
         "1.2, everything stapled",
-        {"maximum_version": V12, "certificate_authorities": (b"\x30\x00",), "record_size_limit": 500},
+        {
+            "maximum_version": V12,
+            "certificate_authorities": (b"\x30\x00",),
+            "record_size_limit": 500,
+            "acknowledge_server_name": False,
+        },
         {
             "request_ocsp_response": True,
             "request_signed_certificate_timestamps": True,
-            "alpn_protocols": (b"webrtc",),
+            "alpn_protocols": (b"webrtc", b"c-webrtc"),
             "accept_unoffered_alpn": True,
+            "server_name": "server.example",
         },
-        {"credentials": (stapled(),), "alpn_selector": lambda offered: b"unheard of"},
+        {"credentials": (stapled(),), "alpn_selector": lambda offered: offered[-1]},
     ),
 )
 
