@@ -21,6 +21,10 @@ EARLY_PACKETS = 128
 #: Packets that wait between the handshake's end and the first receiver's registration.
 UNROUTED_PACKETS = 128
 
+#: How many synchronization sources a peer may use: as many as one receiver report has room for (RFC 3550 §6.4.2). What
+#: is above keeps something for each and never lets go of it.
+MAXIMUM_SSRCS = 31
+
 #: What aiortc's parsers raise on malformed input.
 _PARSE_ERRORS = (ValueError, LookupError, struct.error)
 
@@ -42,6 +46,7 @@ class MediaPath:
         self._early: deque[tuple[bytes, int]] = deque()
         self._unrouted: deque[tuple[RtpPacket, int]] = deque()
         self._had_receiver = False
+        self._ssrcs: set[int] = set()
 
     def register_receiver(self, receiver: RtpReceiver, parameters: RTCRtpReceiveParameters) -> None:
         """Route packets to ``receiver`` by the SSRCs and payload types of ``parameters``."""
@@ -135,6 +140,11 @@ class MediaPath:
         await self._route_rtp(packet, arrival)
 
     async def _route_rtp(self, packet: RtpPacket, arrival: int) -> None:
+        if packet.ssrc not in self._ssrcs:
+            if len(self._ssrcs) >= MAXIMUM_SSRCS:
+                self._counters["rtp_of_too_many_sources"] += 1
+                return
+            self._ssrcs.add(packet.ssrc)
         receiver = self._router.route_rtp(packet)
         if receiver is not None:
             await self._guarded(receiver._handle_rtp_packet(packet, arrival_time_ms=arrival))

@@ -11,7 +11,7 @@ from aiortc.rtp import RtcpByePacket
 from mediapeer.dtls import AlertDescription, AlertReceived, CertificateRejected, HandshakeTimeout
 from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
 from mediapeer.transport.dtls_transport import EARLY_RECORDS
-from mediapeer.transport.media import EARLY_PACKETS
+from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_SSRCS
 from mediapeer.transport.security import retransmission_timeout
 from tests.transport.paths import (
     Association,
@@ -478,3 +478,19 @@ async def test_an_end_in_the_datagram_of_the_last_flight_is_a_close_and_no_defec
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     await ends.stop()
     await handshake
+
+
+@virtual
+async def test_a_peer_that_makes_up_sources_is_not_given_room_for_all(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    for source in range(100):
+        packet = bytearray(rtp(1))
+        packet[8:12] = source.to_bytes(4, "big")
+        await ends.client._send_rtp(bytes(packet))
+    await asyncio.sleep(0.05)
+    assert len(receiver.packets) == MAXIMUM_SSRCS
+    assert ends.server.counters["rtp_of_too_many_sources"] == 100 - MAXIMUM_SSRCS
+    await ends.stop()
