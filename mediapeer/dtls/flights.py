@@ -162,7 +162,6 @@ class Flight:
         self._pending: list[list[tuple[int, int]]] = []
         # What each record carried, for the latest transmissions.
         self._sent: deque[dict[RecordNumber, list[_SentFragment]]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
-        self._newest_acknowledged = RecordNumber(0, -1)
         self.disregard_acknowledgements()
 
     @property
@@ -192,12 +191,6 @@ class Flight:
         self._sent.append(packer.sent)
         return datagrams
 
-    @property
-    def has_gap(self) -> bool:
-        """Whether a record of the latest transmission is missing that went before one that was acknowledged."""
-        latest = self._sent[-1] if self._sent else {}
-        return any(number < self._newest_acknowledged for number in latest)
-
     def acknowledge(self, numbers: Sequence[RecordNumber]) -> bool:
         """Note what the peer has; records that are none of this flight's are passed over.
 
@@ -206,8 +199,6 @@ class Flight:
         progress = False
         for number in numbers:
             fragments = next((sent.pop(number) for sent in self._sent if number in sent), ())
-            if fragments:
-                self._newest_acknowledged = max(self._newest_acknowledged, number)
             for fragment in fragments:
                 pending = self._pending[fragment.index]
                 rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]

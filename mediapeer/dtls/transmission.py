@@ -75,14 +75,14 @@ class FlightTransmission:
     def note_progress(self, now: float, *, is_eager: bool) -> None:
         """Some of it was acknowledged: the peer is there.
 
-        :param is_eager: whether to send the rest at once if it seems lost: a later record has come, or the peer has
-            had the time to wait for it. Else it may be on its way.
+        :param is_eager: whether to send the rest at once if the peer has had the time to wait for it. Else it may be
+            on its way; and nobody has us send it again faster than that.
         """
         self.timer.timeouts = 0
         if not is_eager:
             return
         self.timer.restart(now)
-        if self.flight.has_gap or now - self._sent_at >= self.timer.initial / 4:
+        if now - self._sent_at >= self.timer.initial / 4:
             self.retransmit(now)
 
     def retransmit_on_demand(self, now: float, *, is_paced: bool = True) -> None:
