@@ -21,8 +21,8 @@ EARLY_PACKETS = 128
 #: Packets that wait between the handshake's end and the first receiver's registration.
 UNROUTED_PACKETS = 128
 
-#: How many synchronization sources a peer may use: as many as one receiver report has room for (RFC 3550 §6.4.2). What
-#: is above keeps something for each and never lets go of it.
+#: How many synchronization sources a peer may use: as many as one receiver report has room for (RFC 3550 §6.4.2).
+#: What is above keeps something for each and never lets go of it.
 MAXIMUM_SSRCS = 31
 
 #: What aiortc's parsers raise on malformed input.
