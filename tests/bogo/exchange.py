@@ -16,7 +16,7 @@ from mediapeer.dtls import (
     SessionEstablished,
 )
 
-from .flags import ExpectationFailed, Flags, Unimplemented
+from .flags import ExpectationFailed, Flags
 from .packets import NANOSECONDS, NO_TIMEOUT, Clock, PacketStream
 from .translation import TIMER_GRANULARITY, Process, Translation
 
@@ -226,7 +226,11 @@ class Exchange:
         if not flags.server and self._connection.version is ProtocolVersion.DTLS_1_3:
             self._check_got_session(not flags.expect_no_session)
         if flags.expect_ticket_supports_early_data:
-            raise Unimplemented("-expect-ticket-supports-early-data")
+            session = self._process.session
+            expect(session is not None and session.maximum_early_data > 0, "the ticket allows no early data")
+        if flags.expect_msg_callback:
+            trace = "".join(self._translation.trace)
+            expect(trace == flags.expect_msg_callback.decode(), f"the trace is {trace!r}")
 
     def _is_new(self, session: Session) -> bool:
         """Whether a session has another name than the one that was offered."""

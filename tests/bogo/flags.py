@@ -140,6 +140,7 @@ class Flags:
     expect_ticket_supports_early_data: bool = False
     expect_accept_early_data: bool = False
     expect_early_data_reason: bytes = b""
+    expect_msg_callback: bytes = b""
     # Filled by the flags of credentials
     default_credential: CredentialFlags = field(default_factory=CredentialFlags, metadata={"flag": None})
     credentials: list[CredentialFlags] = field(default_factory=list, metadata={"flag": None})

@@ -35,6 +35,8 @@ from mediapeer.dtls import (
     TicketKeys,
     X509Credentials,
 )
+from mediapeer.dtls.reassembly import parse_fragments
+from mediapeer.dtls.registry import ContentType
 
 from .flags import CredentialFlags, ExpectationFailed, Flags, Unimplemented
 
@@ -143,6 +145,8 @@ class Translation:
     verifier: ShimVerifier
     credentials: list[Any] = field(default_factory=list)
     "Those the runner numbers, from 0; the default one is not among them."
+    trace: list[str] = field(default_factory=list)
+    "What was sent and received, in the runner's words."
 
 
 def translate(flags: Flags, process: Process) -> Translation:
@@ -173,7 +177,21 @@ def translate(flags: Flags, process: Process) -> Translation:
         **_extensions(flags),
         **_sessions(flags, process),
     }
-    return Translation(_make(DtlsConfiguration, wanted), verifier, numbered)
+    trace: list[str] = []
+    if flags.expect_msg_callback:
+        wanted["trace"] = functools.partial(_note_message, trace)
+    return Translation(_make(DtlsConfiguration, wanted), verifier, numbered, trace)
+
+
+def _note_message(trace: list[str], is_sent: bool, content_type: int, plaintext: bytes) -> None:
+    """Write down a message as the runner's traces name it."""
+    verb = "write" if is_sent else "read"
+    if content_type == ContentType.HANDSHAKE:
+        trace.extend(f"{verb} hs {fragment.handshake_type}\n" for fragment in parse_fragments(plaintext))
+    elif content_type == ContentType.ALERT:
+        trace.append(f"{verb} alert {plaintext[0]} {plaintext[1]}\n")
+    else:
+        trace.append(f"{verb} {'ack' if content_type == ContentType.ACK else 'ccs'}\n")
 
 
 def _make(kind: type[T], wanted: Mapping[str, object]) -> T:
