@@ -28,7 +28,8 @@ def main() -> None:
         "-timeout=20",
         "-rss_limit_mb=2048",
     ]
-    atheris.Setup([sys.argv[0], *options, *sys.argv[1:]], target.run, custom_mutator=mutate)
+    again = f"{sys.executable} -m tests.fuzz.atheris_run {name}"  # libFuzzer starts itself to merge
+    atheris.Setup([again, *options, *sys.argv[1:]], target.run, custom_mutator=mutate)
     atheris.Fuzz()
 
 
