@@ -60,15 +60,15 @@ class AckSchedule:
         """Whether to send an ACK."""
         return self.deadline is not None and now >= self.deadline
 
-    def take(self, room: int) -> list[bytes]:
-        """The bodies of the ACKs that are due: one, or as many as there have to be. The numbers stay, for an ACK may
-        be lost.
+    def take(self, room: int, *, in_full: bool = True) -> list[bytes]:
+        """The bodies of the ACKs that are due. The numbers stay, for an ACK may be lost.
 
         :param room: how long a body may be, in bytes.
+        :param in_full: whether there are as many as it takes to name all; else one, with the newest.
         """
         self.deadline = None
         count = max(1, (room - _VECTOR_HEADER_LENGTH) // RECORD_NUMBER_LENGTH)
-        numbers = sorted(self._numbers)
+        numbers = sorted(self._numbers if in_full else list(self._numbers)[-count:])
         return [
             serialize_ack(tuple(numbers[start : start + count]))
             for start in range(0, max(1, len(numbers)), count)

@@ -194,10 +194,10 @@ class Association:
             self._saw_authentic_record = True
             if self._is_13:
                 self._reassembler.drop_epoch(INITIAL_EPOCH)
-            if self._handshake is not None:
-                self._handshake.peer_shows_keys()
         match content_type:
             case ContentType.HANDSHAKE:
+                if self._handshake is not None:
+                    self._handshake.peer_goes_on()
                 self._receive_handshake(epoch, sequence_number, plaintext)
             case ContentType.ALERT:
                 if len(plaintext) != 2:
@@ -441,7 +441,7 @@ class Association:
         if self._acks.is_empty and not self._misses_server_hello:
             self._acks.deadline = None  # what was to be named was not kept
             return
-        for body in self._acks.take(room):
+        for body in self._acks.take(room, in_full=self._configuration.is_eager):
             self._trace_sent(ContentType.ACK, body)
             self._datagrams.append(writer.seal(ContentType.ACK, body))
         self.activity["acks_sent"] += 1

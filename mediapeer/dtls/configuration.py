@@ -185,8 +185,8 @@ class DtlsConfiguration:
     "How early a timer may fire, in seconds: for event loops whose clocks are coarse."
     is_eager: bool = True
     """Whether to do at once what RFC 9147 lets wait for a timer: to send the rest of a flight when an ACK shows that
-    some of it was lost (§5.8.1), and to acknowledge what follows the handshake (§7.1). It saves time where packets
-    are lost, and costs a few more of them."""
+    some of it was lost (§5.8.1), and to acknowledge what follows the handshake (§7.1); and whether all that came is
+    named, in several ACKs if need be. It saves time where packets are lost, and costs a few more of them."""
     handshake_timeout: float | None = 30.0
     "Seconds from construction in which the handshake must end, or ``None`` for no such limit."
     maximum_handshake_message_size: int = 16_384

@@ -49,7 +49,8 @@ class DtlsConnection(Association):
     :param role: which side this end plays.
     :param now: the time, in seconds, of any clock that does not go backwards; all later times are of this clock.
     :param session: what a client wants to resume; if the server does not, the handshake is a full one.
-    :raises ConfigurationError: when a server has no credentials, or is given a session.
+    :raises ConfigurationError: when a server has no credentials, or is given a session, or when the verifier is one
+        for the other role.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class DtlsConnection(Association):
             raise ConfigurationError("a server needs credentials")
         if role is Role.SERVER and session is not None:
             raise ConfigurationError("a server finds sessions by its tickets or its cache")
+        if getattr(configuration.verifier, "judges", None) is role:
+            raise ConfigurationError(f"the verifier judges {role.value}s, and this is one: its peer is none")
         super().__init__(configuration, role, now, _first_message_seq, _first_sequence_number)
         timeout = configuration.handshake_timeout
         self._handshake_deadline = None if timeout is None else now + timeout

@@ -21,6 +21,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 MINIMUM_RSA_KEY_SIZE = 2048
+MAXIMUM_OCSP_RESPONSE = 2**16 - 1
+"More than any has; what is longer is cut, and so is none any more."
 
 #: The hash functions of a=fingerprint that this engine checks, by the name RFC 8122 §5 gives them.
 FINGERPRINT_HASHES = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
@@ -165,7 +167,7 @@ class X509Credentials:
         if isinstance(self.ocsp_response, bytes):
             return self.ocsp_response
         try:
-            return bytes(memoryview(self.ocsp_response()))
+            return bytes(memoryview(self.ocsp_response()))[:MAXIMUM_OCSP_RESPONSE]
         except Exception as error:
             raise DtlsError(
                 f"the OCSP response cannot be had: {type(error).__name__}", AlertDescription.INTERNAL_ERROR

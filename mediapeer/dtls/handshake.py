@@ -197,8 +197,8 @@ class Handshake(ABC):
             AlertDescription.UNEXPECTED_MESSAGE,
         )
 
-    def peer_shows_keys(self) -> None:  # noqa: B027 - most have nothing to do then
-        """The first record has come that only the peer can have made."""
+    def peer_goes_on(self) -> None:  # noqa: B027 - most have nothing to do then
+        """A piece of a handshake message has come that only the peer can have made: it has what we sent before."""
 
     def _send(
         self, message: HandshakeMessage, epoch: int = 0, record_version: int = ProtocolVersion.DTLS_1_2

@@ -143,7 +143,6 @@ class Handshake13(Handshake):
         if self.role is Role.CLIENT:
             read, write = write, read
         self._layer.install_writer(WriteEpoch13(HANDSHAKE_EPOCH, self._parameters, write))
-        self._layer.switch_writer(HANDSHAKE_EPOCH)
         self._layer.install_reader(ReadEpoch13(HANDSHAKE_EPOCH, self._parameters, read, self._layer.counters))
 
     def _enter_application(self) -> ApplicationTraffic:

@@ -10,7 +10,7 @@ from mediapeer.dtls.configuration import DtlsConfiguration, Role
 from mediapeer.dtls.credentials import SigningCredentials
 from mediapeer.dtls.errors import DecodeError, NegotiationFailed, PeerMisbehaved
 from mediapeer.dtls.handshake import HandshakeLayer, State
-from mediapeer.dtls.handshake13 import Handshake13
+from mediapeer.dtls.handshake13 import HANDSHAKE_EPOCH, Handshake13
 from mediapeer.dtls.key_exchange import KeyShare
 from mediapeer.dtls.messages import ClientHello, ServerHello
 from mediapeer.dtls.messages13 import CertificateRequest13, EncryptedExtensions
@@ -124,6 +124,7 @@ class ClientHandshake13(Handshake13):
         self._choose(suite)
         self._note(message)
         self._enter_handshake(share.exchange(public))
+        self._layer.switch_writer(HANDSHAKE_EPOCH)
         self._state = State.ENCRYPTED_EXTENSIONS
 
     def _read_psk(self, hello: ServerHello, suite: CipherSuite) -> None:

@@ -89,8 +89,8 @@ class ServerHandshake13(Handshake13):
             State.COMPLETE: {},
         }
 
-    def peer_shows_keys(self) -> None:
-        """A client that speaks in epoch 2 has our whole flight, and can read what we say in epoch 3."""
+    def peer_goes_on(self) -> None:
+        """A client that begins its last flight has the whole of ours, and can read what we say in epoch 3."""
         if self._traffic is not None:
             self._layer.switch_writer(self._traffic.write_epoch)
 
@@ -102,13 +102,16 @@ class ServerHandshake13(Handshake13):
         self._client_random = hello.random
         self._resumed, self._peer = None, PeerIdentity()  # what a first ClientHello has led to does not hold
         pinned = self._retry.cipher_suite if self._retry is not None else None
+        if self._retry is not None and not self._transcript_has_retry:
+            self._choose(self._retry.cipher_suite)
+            self._rebuild_transcript(self._retry)
         choice = choose13(self._configuration, hello, self._layer.now, pinned=pinned)
+        # The binder goes first: tickets travel in the open, and whoever has seen one could have its owner judged.
+        self._check_binder(choice, hello, message.body)
         if choice.session is not None and not self._may_take_over(choice.session):
             choice = choose13(self._configuration, hello, self._layer.now, pinned=pinned, may_resume=False)
+            self._check_binder(choice, hello, message.body)
         self._choose(choice.cipher_suite)
-        if self._retry is not None and not self._transcript_has_retry:
-            self._rebuild_transcript(self._retry)
-        self._check_binder(choice, hello, message.body)
         shares = client_shares(hello)
         if self._retry is not None:
             group = self._check_retried(hello, shares)
@@ -231,6 +234,8 @@ class ServerHandshake13(Handshake13):
         self._send_finished(self._server_handshake_secret)
         self._traffic = self._enter_application()
         self._layer.install_writer(self._traffic.writer())
+        # Not before: a client that has no ServerHello cannot read why there is none.
+        self._layer.switch_writer(HANDSHAKE_EPOCH)
         self._end_flight()
 
     def _agree_on_certificates(self, hello: ClientHello, choice: Choice13) -> dict[int, bytes]:

@@ -37,6 +37,9 @@ class OfferedPsk:
 class PreSharedKey:
     """A key that both sides have been given, for the PSK suites of DTLS 1.2 and as external PSK of 1.3.
 
+    Whoever has one key in both roles can be made to talk to himself: his own server answers his client (RFC 9257 §6).
+    Give each direction a key of its own, or let an imported one depend on the roles by its context.
+
     Prefer :class:`ImportedPreSharedKey` where the peer has it: it binds the key to one version and one hash. The
     key is not shown by ``repr``.
 

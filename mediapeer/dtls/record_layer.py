@@ -9,6 +9,8 @@ from mediapeer.dtls.record import MAXIMUM_PLAINTEXT_LENGTH, UNIFIED_HEADER_EPOCH
 MAXIMUM_HELD_RECORDS = 16
 "How many records without keys yet are kept for later (RFC 6347 §4.1, RFC 9147 §4.2.1)."
 MAXIMUM_HELD_BYTES = 8_192
+HELD_LIFETIME = 2.0
+"For how long, in seconds: what overtakes its keys does so by little, and forgeries must not take its place for ever."
 OLD_EPOCH_LIFETIME = 240.0
 "How long the keys of an epoch that has passed still open late records, in seconds (RFC 9147 §4.2.1)."
 INITIAL_EPOCH = 0
@@ -29,6 +31,7 @@ class RecordLayer:
         self._expiries: dict[int, float] = {}  # by epoch; no more than there are readers
         self._held: list[Record | UnifiedRecord] = []
         self._held_bytes = 0
+        self._held_until = 0.0
         self.writers: dict[int, WriteEpoch] = {
             INITIAL_EPOCH: WriteEpoch12(INITIAL_EPOCH, None, first_sequence_number)
         }
@@ -60,13 +63,15 @@ class RecordLayer:
             if plain is not None:
                 return plain.open(record)
         if is_to_be_held(record):
-            self._hold(record)
+            self._hold(record, now)
         else:
             self._counters["records_of_other_epochs"] += 1
         return None
 
-    def _hold(self, record: Record | UnifiedRecord) -> None:
+    def _hold(self, record: Record | UnifiedRecord, now: float) -> None:
         size = len(record.fragment)
+        if not self._held:
+            self._held_until = now + HELD_LIFETIME
         if len(self._held) < MAXIMUM_HELD_RECORDS and self._held_bytes + size <= MAXIMUM_HELD_BYTES:
             self._held.append(record)
             self._held_bytes += size
@@ -117,6 +122,8 @@ class RecordLayer:
 
     def expire(self, now: float) -> None:
         """Let go of what was retired long enough ago."""
+        if self._held and now >= self._held_until:
+            self.take_held()
         if not self._expiries:
             return
         for number in [number for number, expiry in self._expiries.items() if expiry <= now]:

@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from mediapeer.dtls.configuration import Role
 from mediapeer.dtls.errors import CertificateRejected, ConfigurationError
 from mediapeer.dtls.registry import AlertDescription
 
@@ -46,6 +47,8 @@ class X509Verifier:
             self._subject = None if server_name is None else _subject(server_name)
         except ValueError as error:
             raise ConfigurationError(f"the authorities or the name cannot be used: {error}") from error
+        self.judges = Role.CLIENT if server_name is None else Role.SERVER
+        "Whom it judges; an end of that role does not take it for its verifier."
         self._accept_none = accept_none
         self._clock = clock
 

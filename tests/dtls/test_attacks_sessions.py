@@ -8,8 +8,11 @@ import pytest
 
 from mediapeer.dtls import (
     AlertDescription,
+    AlertReceived,
     CertificateRejected,
     ClientAuthentication,
+    ConfigurationError,
+    DtlsConnection,
     DtlsError,
     ImportedPreSharedKey,
     NamedGroup,
@@ -22,7 +25,9 @@ from mediapeer.dtls import (
     SessionCache,
     StatelessListener,
     TicketKeys,
+    X509Verifier,
 )
+from mediapeer.dtls.messages13 import serialize_ack
 from mediapeer.dtls.reassembly import handshake_header
 from mediapeer.dtls.record import serialize_record
 from mediapeer.dtls.registry import CertificateType, ContentType
@@ -229,3 +234,76 @@ def test_an_ack_may_be_longer_than_a_limit_that_its_sender_has_not_heard_of() ->
             return [] if (role, index) == (Role.SERVER, lost) else [(0.0, datagram)]
 
         Pair(configuration(record_size_limit=16_384, mtu=1200), server, lose).run().assert_connected()
+
+
+def test_a_datagram_of_acks_does_not_have_a_flight_sent_for_each() -> None:
+    pair = Pair(resuming(record_size_limit=64), configuration(session_tickets=TicketKeys()))
+    while not pair.server.is_connected:
+        pair.step()
+    pair.server.datagrams_to_send()
+    flight = pair.server._transmission.flight
+    numbers = [number for sent in flight._sent for number in sent]
+    assert len(numbers) > 5
+    writer = pair.client._records.writer
+    acks = b"".join(writer.seal(ContentType.ACK, serialize_ack((number,))) for number in reversed(numbers))
+    pair.server.receive_datagram(acks, pair.now + 0.001)
+    assert pair.server.activity["retransmissions"] == 0
+
+
+def test_forgeries_do_not_take_the_place_of_early_records_for_ever() -> None:
+    pair = Pair().run()
+    forged = b"\x2c\0\0\0\x20" + bytes(32)  # the bits of epoch 4, whose keys may come
+    for _ in range(50):
+        pair.server.receive_datagram(forged, pair.now)
+    assert pair.server._records.is_holding
+    pair.client.send_application_data(b"later")
+    (later,) = pair.client.datagrams_to_send()
+    pair.server.receive_datagram(later, pair.now + 2.1)
+    assert not pair.server._records.is_holding
+
+
+def test_nobody_is_judged_by_a_ticket_that_was_overheard() -> None:
+    judged: list[Sequence[bytes]] = []
+
+    class Note:
+        def verify_peer(self, chain: Sequence[bytes]) -> None:
+            judged.append(chain)
+
+    server = configuration(session_tickets=TicketKeys(), verifier=Note())
+    client = resuming(groups_to_share=(NamedGroup.X25519,))
+    session = Pair(client, server).run().sessions[0]
+    judged.clear()
+    overheard = dataclasses.replace(session, secret=bytes(32))
+    pair = Pair(client, server, session=overheard).run()
+    assert pair.server.error is not None
+    assert pair.server.error.alert is AlertDescription.DECRYPT_ERROR
+    assert not judged
+
+
+def test_a_server_that_fails_before_its_flight_says_so_readably() -> None:
+    def fail() -> bytes:
+        raise RuntimeError("no response")
+
+    own = dataclasses.replace(credentials(), ocsp_response=fail)
+    pair = Pair(configuration(request_ocsp_response=True), configuration(credentials=(own,))).run()
+    assert isinstance(pair.client.error, AlertReceived)
+    assert pair.client.error.alert is AlertDescription.INTERNAL_ERROR
+
+
+def test_a_server_goes_on_in_epoch_2_until_the_client_begins_its_flight() -> None:
+    pair = Pair(server=configuration(mtu=400))
+    while not pair.client._saw_authentic_record:
+        pair.step()
+    client = pair.client
+    ack = client._records.writers[2].seal(ContentType.ACK, serialize_ack(()))
+    pair.server.receive_datagram(ack, pair.now)
+    assert pair.server._saw_authentic_record
+    assert pair.server._records.writer.number == 2
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_an_end_does_not_take_a_verifier_for_its_own_kind(role: Role) -> None:
+    name = None if role is Role.CLIENT else "server.example"
+    verifier = X509Verifier([credentials().chain[0]], name)
+    with pytest.raises(ConfigurationError, match="judges"):
+        DtlsConnection(configuration(verifier=verifier), role, 0.0)
