@@ -229,7 +229,8 @@ class Exchange:
             session = self._process.session
             expect(session is not None and session.maximum_early_data > 0, "the ticket allows no early data")
         if flags.expect_msg_callback:
-            trace = "".join(self._translation.trace)
+            # The engine answers close_notify by itself, which the runner's trace ends before.
+            trace = "".join(self._translation.trace).removesuffix("write alert 1 0\n")
             expect(trace == flags.expect_msg_callback.decode(), f"the trace is {trace!r}")
 
     def _is_new(self, session: Session) -> bool:
