@@ -4,6 +4,7 @@
 """
 
 import enum
+import functools
 from collections import Counter, deque
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ from mediapeer.dtls.post_handshake13 import PostHandshake13
 from mediapeer.dtls.reassembly import (
     HandshakeFragment,
     HandshakeReassembler,
+    ReassembledMessage,
     parse_fragments,
 )
 from mediapeer.dtls.record import (
@@ -166,7 +168,7 @@ class Association:
                 self._receive_handshake(INITIAL_EPOCH, sequence_number, plaintext)
             case ContentType.CHANGE_CIPHER_SPEC if plaintext == b"\x01":
                 # It may overtake what comes before it; it takes effect when its turn has come. In 1.3 it has none.
-                self._trace_received(ContentType.CHANGE_CIPHER_SPEC, plaintext)
+                self._trace(False, ContentType.CHANGE_CIPHER_SPEC, plaintext)
                 self._change_cipher_spec_received = True
                 self._advance_handshake()
             case ContentType.ALERT if len(plaintext) == 2 and not self._saw_authentic_record:
@@ -226,7 +228,7 @@ class Association:
             self.counters["early_data_dropped"] += 1
 
     def _receive_alert(self, level: int, description: int) -> None:
-        self._trace_received(ContentType.ALERT, bytes([level, description]))
+        self._trace(False, ContentType.ALERT, bytes([level, description]))
         if description == AlertDescription.CLOSE_NOTIFY:
             if self._state is AssociationState.CONNECTED:
                 self._end(AssociationState.CLOSED, AlertLevel.WARNING, AlertDescription.CLOSE_NOTIFY)
@@ -311,7 +313,7 @@ class Association:
             if message is None:
                 self._check_epoch_of_next_message(epoch)
                 return
-            self._trace_received(ContentType.HANDSHAKE, message.serialize())
+            self._trace_message(message)
             self._handshake.receive(message)
             self._release_held_records()
         if self._post_handshake is not None:
@@ -369,7 +371,7 @@ class Association:
     def _advance_post_handshake(self, post_handshake: PostHandshake13) -> None:
         while (message := self._reassembler.next_message(post_handshake.read_epoch)) is not None:
             self._acknowledge_soon()
-            self._trace_received(ContentType.HANDSHAKE, message.serialize())
+            self._trace_message(message)
             post_handshake.receive(message)
             self._release_held_records()
 
@@ -406,7 +408,7 @@ class Association:
                 raise
             self.counters["malformed_records"] += 1
             return
-        self._trace_received(ContentType.ACK, plaintext)
+        self._trace(False, ContentType.ACK, plaintext)
         sent = self._transmission
         if sent.is_done:
             return
@@ -442,7 +444,7 @@ class Association:
             self._acks.deadline = None  # what was to be named was not kept
             return
         for body in self._acks.take(room, in_full=self._configuration.is_eager):
-            self._trace_sent(ContentType.ACK, body)
+            self._trace(True, ContentType.ACK, body)
             self._datagrams.append(writer.seal(ContentType.ACK, body))
         self.activity["acks_sent"] += 1
 
@@ -538,16 +540,16 @@ class Association:
             )
 
     def _transmit(self, flight: Flight, mtu: int) -> None:
-        trace = self._trace_sent if self._configuration.trace is not None else None
+        trace = functools.partial(self._trace, True) if self._configuration.trace is not None else None
         self._datagrams += flight.pack(self._records.writers, mtu, trace)
 
-    def _trace_sent(self, content_type: int, plaintext: bytes) -> None:
+    def _trace_message(self, message: ReassembledMessage) -> None:
         if self._configuration.trace is not None:
-            self._configuration.trace(True, content_type, plaintext)
+            self._trace(False, ContentType.HANDSHAKE, message.serialize())
 
-    def _trace_received(self, content_type: int, plaintext: bytes) -> None:
+    def _trace(self, is_sent: bool, content_type: int, plaintext: bytes) -> None:
         if self._configuration.trace is not None:
-            self._configuration.trace(False, content_type, plaintext)
+            self._configuration.trace(is_sent, content_type, plaintext)
 
     # The end
 
@@ -591,7 +593,7 @@ class Association:
             self._result = self._result.without_secrets()
 
     def _send_alert(self, alert: bytes) -> None:
-        self._trace_sent(ContentType.ALERT, alert)
+        self._trace(True, ContentType.ALERT, alert)
         try:
             self._datagrams.append(self._records.writer.seal(ContentType.ALERT, alert))
         except DtlsError:

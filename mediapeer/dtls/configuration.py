@@ -200,6 +200,11 @@ class DtlsConfiguration:
     random_bytes: Callable[[int], bytes] = os.urandom
     "Where nonces come from. Tests replace it; key shares do not come from it."
 
+    versions: tuple[ProtocolVersion, ...] = field(init=False, repr=False, compare=False)
+    """The versions that are spoken, the newest first: those between minimum and maximum for which there is a cipher
+    suite, a group where one is needed, and a way to authenticate (without a verifier a pre-shared key)."""
+    _suites: Mapping[ProtocolVersion, tuple[CipherSuite, ...]] = field(init=False, repr=False, compare=False)
+    _running: frozenset[CipherSuite] = field(init=False, repr=False, compare=False)
     signing_credentials: tuple[SigningCredentials, ...] = field(init=False, repr=False, compare=False)
     "Certificates and raw public keys among the credentials."
     pre_shared_keys: tuple[PreSharedKey | ImportedPreSharedKey, ...] = field(
@@ -211,6 +216,7 @@ class DtlsConfiguration:
 
     def __post_init__(self) -> None:
         self._sort_credentials()
+        self._sort_suites()
         self._check(bool(self.cipher_suites), "no cipher suite is given")
         self._check(bool(self.groups), "no group is given")
         self._check(bool(self.signature_schemes), "no signature scheme is given")
@@ -276,14 +282,15 @@ class DtlsConfiguration:
         object.__setattr__(self, "pre_shared_keys", tuple(keys))
         object.__setattr__(self, "psk_offers", offers)
 
-    @property
-    def versions(self) -> tuple[ProtocolVersion, ...]:
-        """The versions that are spoken, the newest first.
-
-        Those between minimum and maximum for which there is a cipher suite, a group where one is needed, and a way to
-        authenticate: without a verifier that is a pre-shared key for the version.
-        """
-        return tuple(
+    def _sort_suites(self) -> None:
+        """Find once which versions and suites are left, for each handshake asks."""
+        suites: dict[ProtocolVersion, tuple[CipherSuite, ...]] = {
+            version: tuple(s for s in self.cipher_suites if CIPHER_SUITE_PARAMETERS[s].version is version)
+            for version in (ProtocolVersion.DTLS_1_3, ProtocolVersion.DTLS_1_2)
+        }
+        object.__setattr__(self, "_suites", suites)
+        object.__setattr__(self, "_running", frozenset(filter(self._runs, self.cipher_suites)))
+        versions = tuple(
             version
             for version in (ProtocolVersion.DTLS_1_3, ProtocolVersion.DTLS_1_2)
             # Versions of DTLS count downwards on the wire.
@@ -291,13 +298,17 @@ class DtlsConfiguration:
             and any(map(self.runs, self.suites_of(version)))
             and (self.verifier is not None or self._has_psk_for(version))
         )
+        object.__setattr__(self, "versions", versions)
 
     def suites_of(self, version: ProtocolVersion) -> tuple[CipherSuite, ...]:
         """The cipher suites of one version, in our order."""
-        return tuple(s for s in self.cipher_suites if CIPHER_SUITE_PARAMETERS[s].version is version)
+        return self._suites[version]
 
     def runs(self, suite: CipherSuite) -> bool:
-        """Whether there is what a suite needs: a key for one with PSK, a verifier for others, and a group."""
+        """Whether there is what one of our suites needs: a key for PSK, a verifier for others, and a group."""
+        return suite in self._running
+
+    def _runs(self, suite: CipherSuite) -> bool:
         parameters = CIPHER_SUITE_PARAMETERS[suite]
         if parameters.version is ProtocolVersion.DTLS_1_3:
             return True

@@ -21,8 +21,8 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 MINIMUM_RSA_KEY_SIZE = 2048
-MAXIMUM_OCSP_RESPONSE = 2**16 - 1
-"More than any has; what is longer is cut, and so is none any more."
+MAXIMUM_OCSP_RESPONSE = 2**16 - 256
+"Far more than any has; it has to go into an extension (RFC 8446 §4.4.2)."
 
 #: The hash functions of a=fingerprint that this engine checks, by the name RFC 8122 §5 gives them.
 FINGERPRINT_HASHES = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
@@ -164,14 +164,17 @@ class X509Credentials:
 
         :raises DtlsError: with ``internal_error`` when what hands it out fails.
         """
-        if isinstance(self.ocsp_response, bytes):
-            return self.ocsp_response
+        response = self.ocsp_response
         try:
-            return bytes(memoryview(self.ocsp_response()))[:MAXIMUM_OCSP_RESPONSE]
+            if not isinstance(response, bytes):
+                response = bytes(memoryview(response()))
         except Exception as error:
             raise DtlsError(
                 f"the OCSP response cannot be had: {type(error).__name__}", AlertDescription.INTERNAL_ERROR
             ) from error
+        if len(response) > MAXIMUM_OCSP_RESPONSE:
+            raise DtlsError("the OCSP response is too long", AlertDescription.INTERNAL_ERROR)
+        return response
 
     def fingerprint(self, algorithm: str = "sha-256") -> str:
         """The fingerprint of the end entity's certificate; see :func:`fingerprint`."""

@@ -165,7 +165,6 @@ class Handshake13(Handshake):
         """Make what the PSKs of tickets come from, when the client's Finished is in the transcript."""
         if self._schedule is not None:
             self._resumption_secret = self._schedule.derive_secret(b"res master", self._transcript.digest())
-        self._schedule = None
 
     def _log(self, label: str, secret: bytes) -> None:
         if self._configuration.key_log is not None:

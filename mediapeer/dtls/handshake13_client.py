@@ -257,7 +257,8 @@ class ClientHandshake13(Handshake13):
         if self._certificate_requested:
             self._send_certificate(self._signing, self._scheme)
         self._send_finished(self._client_handshake_secret)
-        self._derive_resumption_secret()
+        if self._configuration.resume_sessions:
+            self._derive_resumption_secret()
         self._end_flight()
         self._layer.install_writer(traffic.writer())
         self._layer.switch_writer(traffic.write_epoch)

@@ -300,7 +300,8 @@ class ServerHandshake13(Handshake13):
         traffic = self._traffic
         if traffic is None:
             raise PeerMisbehaved("Finished comes too early", AlertDescription.UNEXPECTED_MESSAGE)
-        self._derive_resumption_secret()
+        if self._takes_tickets:
+            self._derive_resumption_secret()
         self._layer.forget_flight()
         self._layer.install_reader(traffic.reader(self._layer.counters))
         self._state = State.COMPLETE

@@ -57,6 +57,8 @@ def with_binders(
 
     :param transcript: what came before this ClientHello.
     """
+    if not psks and ExtensionType.PRE_SHARED_KEY not in hello.extensions:
+        return hello
     block = {k: v for k, v in hello.extensions.items() if k != ExtensionType.PRE_SHARED_KEY}
     if not psks:
         return hello.with_extensions(block)

@@ -218,6 +218,8 @@ class HandshakeReassembler:
         return True
 
     def _has_room(self, key: tuple[int, int], partial: _PartialMessage, fragment: HandshakeFragment) -> bool:
+        if key[1] == self.next_message_seq and not self._partial:
+            return True  # the usual case
         wanted = partial.new_blocks(fragment.offset, len(fragment.data)) if fragment.data else 0
         if not wanted:
             return True

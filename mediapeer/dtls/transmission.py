@@ -102,6 +102,9 @@ class FlightTransmission:
         """The timer has fired: send again, or return false when that was often enough."""
         if not self.timer.fire(now):
             return False
+        if self.timer.timeouts > 1:
+            # Nothing has come of what unprotected ACKs have spared: they may have been forged.
+            self.flight.disregard_acknowledgements_of(0)
         if self._mtu_backs_off:
             self.mtu = mtu_after_timeouts(self.mtu, self.timer.timeouts)
         self.retransmit(now)

@@ -165,7 +165,7 @@ def test_a_selector_that_fails_ends_its_own_connection(select: Any) -> None:
 
 
 @pytest.mark.usefixtures("version")
-@pytest.mark.parametrize("response", ["text", None, 5])
+@pytest.mark.parametrize("response", ["text", None, bytes(2**16), bytes(2**24)])
 def test_an_ocsp_response_that_is_none_ends_its_own_connection(response: Any) -> None:
     own = dataclasses.replace(credentials(), ocsp_response=lambda: response)
     pair = Pair(configuration(request_ocsp_response=True), configuration(credentials=(own,))).run()
