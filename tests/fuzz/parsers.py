@@ -122,7 +122,8 @@ def _parsers_in(module: ModuleType) -> dict[str, Parser]:
         if inspect.isclass(thing) and isinstance(vars(thing).get("parse"), classmethod):
             function, serialize = thing.parse, getattr(thing, "serialize", None)
         elif inspect.isfunction(thing) and name.startswith(("parse_", "check_", "load_")):
-            function, serialize = thing, getattr(module, name.replace("parse_", "serialize_"), None)
+            writer = name.replace("parse_", "serialize_")
+            function, serialize = thing, getattr(module, writer, None) if writer != name else None
         else:
             continue
         for suffix, parse in _bytes_takers(function):
