@@ -185,17 +185,19 @@ class DtlsConnection(Association):
         if self._is_over:
             self._receive_after_end()
             return
-        self._records.expire(now)
+        if now >= self._records.expires_at:
+            self._records.expire(now)
         records, whole = split_datagram(data)
         if not whole:
             self.counters["malformed_datagrams"] += 1
         try:
-            forgeries = self.counters["unauthentic_records"]
+            is_watched = len(records) > MAXIMUM_FORGERIES
+            forgeries = self.counters["unauthentic_records"] if is_watched else 0
             for record in records:
                 self._receive_record(record)
                 if self._is_over:
                     return
-                if self.counters["unauthentic_records"] - forgeries >= MAXIMUM_FORGERIES:
+                if is_watched and self.counters["unauthentic_records"] - forgeries >= MAXIMUM_FORGERIES:
                     break  # trying the rest would cost more than sending it
             if self._acks.deadline is not None:
                 self._send_due_ack()

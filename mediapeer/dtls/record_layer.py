@@ -1,5 +1,6 @@
 """The record layer of one association: which epochs there are, which one opens a record, which one seals."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ class RecordLayer:
         self._held: list[Record | UnifiedRecord] = []
         self._held_bytes = 0
         self._held_until = 0.0
+        self.expires_at = math.inf
+        "When :meth:`expire` has something to do, at the earliest; read for each datagram."
         self.writers: dict[int, WriteEpoch] = {
             INITIAL_EPOCH: WriteEpoch12(INITIAL_EPOCH, None, first_sequence_number)
         }
@@ -72,6 +75,7 @@ class RecordLayer:
         size = len(record.fragment)
         if not self._held:
             self._held_until = now + HELD_LIFETIME
+            self.expires_at = min(self.expires_at, self._held_until)
         if len(self._held) < MAXIMUM_HELD_RECORDS and self._held_bytes + size <= MAXIMUM_HELD_BYTES:
             self._held.append(record)
             self._held_bytes += size
@@ -112,6 +116,7 @@ class RecordLayer:
         predecessor = self._retiring.pop(number, None)
         if predecessor is not None:
             self._expiries[predecessor] = now + OLD_EPOCH_LIFETIME
+            self.expires_at = min(self.expires_at, now + OLD_EPOCH_LIFETIME)
 
     def drop_reader(self, number: int) -> None:
         """Let go of an epoch's keys at once."""
@@ -121,14 +126,14 @@ class RecordLayer:
             del self._unified[bits]
 
     def expire(self, now: float) -> None:
-        """Let go of what was retired long enough ago."""
+        """Let go of what was retired, or has waited, long enough."""
         if self._held and now >= self._held_until:
             self.take_held()
-        if not self._expiries:
-            return
         for number in [number for number, expiry in self._expiries.items() if expiry <= now]:
             del self._expiries[number]
             self.drop_reader(number)
+        held_until = self._held_until if self._held else math.inf
+        self.expires_at = min(held_until, *self._expiries.values(), math.inf)
 
     def limit_plaintext(self, size: int) -> None:
         """Put at most ``size`` bytes into a protected record, in all epochs to come and those known."""
