@@ -129,14 +129,14 @@ class _PartialMessage:
 
     @property
     def body(self) -> bytes:
-        if self._whole or not self.length:
+        if self._whole:
             return self._whole
         return b"".join(self._blocks[index].data for index in sorted(self._blocks))[: self.length]
 
     @property
     def blocks(self) -> int:
         """How many blocks it takes up."""
-        return _blocks_of(0, self.length) if self._whole else len(self._blocks)
+        return _blocks_of(self.length) if self._whole else len(self._blocks)
 
     def new_blocks(self, offset: int, length: int) -> int:
         """How many blocks more a fragment would take up."""
@@ -159,9 +159,9 @@ class _PartialMessage:
             position += len(part)
 
 
-def _blocks_of(offset: int, length: int) -> int:
-    """How many blocks a stretch touches."""
-    return (offset + length - 1) // BLOCK_LENGTH - offset // BLOCK_LENGTH + 1
+def _blocks_of(length: int) -> int:
+    """How many blocks a message of ``length`` bytes fills."""
+    return -(-length // BLOCK_LENGTH)
 
 
 class HandshakeReassembler:
@@ -177,7 +177,7 @@ class HandshakeReassembler:
     def __init__(self, maximum_message_size: int) -> None:
         self.next_message_seq = 0
         self._maximum_message_size = maximum_message_size
-        self._maximum_blocks = _blocks_of(0, maximum_message_size) + BLOCKS_AHEAD
+        self._maximum_blocks = _blocks_of(maximum_message_size) + BLOCKS_AHEAD
         self._partial: dict[tuple[int, int], _PartialMessage] = {}
 
     @property
