@@ -225,8 +225,13 @@ class DtlsConnection(Association):
         timer = self._transmission.timer
         is_due = timer.deadline is not None and now >= timer.deadline - granularity
         if is_due and not self._transmission.fire(now):
-            self._fail(HandshakeTimeout(f"the peer did not answer {timer.timeouts} times"))
-            return
+            if self._result is None or not self._transmission.flight.is_end_acknowledged:
+                self._fail(HandshakeTimeout(f"the peer did not answer {timer.timeouts} times"))
+                return
+            # The peer has the end of it, and was asked for its beginning often enough: it does not name every record
+            # that it has had. Firefox forgets those with the first pieces of a client's certificate.
+            self._transmission.forget()
+            self._flight_acknowledged()
         self._send_due_ack()
 
     def next_timeout(self) -> float | None:

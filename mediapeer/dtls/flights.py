@@ -4,7 +4,6 @@ A flight keeps handshake *messages*, not sealed records: each time it is sent, w
 yet is cut to the MTU of the moment and sealed with fresh sequence numbers.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from mediapeer.dtls.messages13 import RecordNumber
 from mediapeer.dtls.reassembly import HANDSHAKE_HEADER_LENGTH, handshake_header
 from mediapeer.dtls.registry import ContentType, HandshakeType, ProtocolVersion
 
-REMEMBERED_TRANSMISSIONS = 4
-"How many times of sending a flight an ACK may speak of; one that is older comes too late to spare anything."
+REMEMBERED_RECORDS = 512
+"""How many records of a flight an ACK may speak of, the latest ones: more than there are in one that is sent as often
+as it may be. A peer may go on naming the record that it first had a message from, as Firefox does."""
 FALLBACK_MTUS = (548, MINIMUM_MTU)
 "What to shrink to when flights keep timing out: what IPv4 promises (RFC 1122 §3.3.3), then our least."
 TIMEOUTS_PER_MTU = 2
@@ -64,15 +64,23 @@ class _Packer:
     """Packs messages into records, and records into as few datagrams as the MTU allows.
 
     Protected records are filled with as many fragments as fit, of one message or several: each record costs its
-    header and its tag. Unprotected ones carry one fragment each, which every peer understands.
+    header and its tag. Unprotected ones carry one fragment each, which every peer understands. So do protected ones
+    when a flight is sent again: a peer may read a record only as far as to a message that it has had (Firefox does),
+    and would never come to what stands behind it.
     """
 
     def __init__(
-        self, epochs: Mapping[int, WriteEpoch], mtu: int, trace: Callable[[int, bytes], None] | None
+        self,
+        epochs: Mapping[int, WriteEpoch],
+        mtu: int,
+        trace: Callable[[int, bytes], None] | None,
+        *,
+        is_repeated: bool,
     ) -> None:
         self._epochs = epochs
         self._mtu = mtu
         self._trace = trace
+        self._is_repeated = is_repeated
         self.sent: dict[RecordNumber, list[_SentFragment]] = {}
         "What each record carries."
         self._datagrams: list[bytes] = []
@@ -116,10 +124,10 @@ class _Packer:
 
     def _open_record(self, epoch: WriteEpoch, message: OutgoingHandshakeMessage, wanted: int) -> int:
         """Have a record open for a fragment of up to ``wanted`` bytes; returns how many there is room for."""
-        is_protected = epoch.number != 0
-        if epoch is not self._epoch or not is_protected:
+        is_shared = epoch.number != 0 and not self._is_repeated
+        if epoch is not self._epoch or not is_shared:
             self._end_record()
-        least = min(wanted, 1 if is_protected else SMALLEST_FRAGMENT)
+        least = min(wanted, 1 if is_shared else SMALLEST_FRAGMENT)
         room = self._room(epoch)
         if room < least:
             self._end_record()
@@ -160,14 +168,20 @@ class Flight:
         self._messages = tuple(messages)
         # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
         self._pending: list[list[tuple[int, int]]] = []
-        # What each record carried, for the latest transmissions.
-        self._sent: deque[dict[RecordNumber, list[_SentFragment]]] = deque(maxlen=REMEMBERED_TRANSMISSIONS)
+        # What each record carried that may still be acknowledged, the oldest first.
+        self._sent: dict[RecordNumber, list[_SentFragment]] = {}
+        self._is_repeated = False
         self.disregard_acknowledgements()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing of it is left to be sent."""
         return not any(self._pending)
+
+    @property
+    def is_end_acknowledged(self) -> bool:
+        """Whether the peer has all of the last message, if perhaps not yet what goes before it."""
+        return bool(self._pending) and not self._pending[-1]
 
     def disregard_acknowledgements(self) -> None:
         """Have all of it to send again."""
@@ -180,7 +194,8 @@ class Flight:
 
         :param trace: told of the content type and the plaintext of each record.
         """
-        packer = _Packer(epochs, mtu, trace)
+        packer = _Packer(epochs, mtu, trace, is_repeated=self._is_repeated)
+        self._is_repeated = True
         for index, message in enumerate(self._messages):
             for start, end in self._pending[index]:
                 if isinstance(message, OutgoingChangeCipherSpec):
@@ -188,7 +203,9 @@ class Flight:
                 else:
                     packer.add_span(message, _SentFragment(index, start, end))
         datagrams = packer.finish()
-        self._sent.append(packer.sent)
+        self._sent |= packer.sent
+        for number in list(self._sent)[:-REMEMBERED_RECORDS]:
+            del self._sent[number]
         return datagrams
 
     def acknowledge(self, numbers: Sequence[RecordNumber]) -> bool:
@@ -198,8 +215,7 @@ class Flight:
         """
         progress = False
         for number in numbers:
-            fragments = next((sent.pop(number) for sent in self._sent if number in sent), ())
-            for fragment in fragments:
+            for fragment in self._sent.pop(number, ()):
                 pending = self._pending[fragment.index]
                 rest = [part for span in pending for part in _without(span, fragment.start, fragment.end)]
                 if rest != pending:

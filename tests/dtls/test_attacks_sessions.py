@@ -242,7 +242,7 @@ def test_a_datagram_of_acks_does_not_have_a_flight_sent_for_each() -> None:
         pair.step()
     pair.server.datagrams_to_send()
     flight = pair.server._transmission.flight
-    numbers = [number for sent in flight._sent for number in sent]
+    numbers = list(flight._sent)
     assert len(numbers) > 5
     writer = pair.client._records.writer
     acks = b"".join(writer.seal(ContentType.ACK, serialize_ack((number,))) for number in reversed(numbers))

@@ -552,7 +552,7 @@ def test_a_lost_ack_is_sent_again_when_the_last_flight_is() -> None:
             return []
         return [(0.0, datagram)]
 
-    pair = Pair()
+    pair = Pair(configuration(mtu_backs_off=False))
     pair.impairment = lose_acks
     pair.run()
     assert lost == 3
