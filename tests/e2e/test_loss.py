@@ -11,9 +11,10 @@ from tests.tools.browser import BrowserName
 pytestmark = pytest.mark.browser
 
 
-# Seeds that lose an early datagram of each side. With the first two the browser offers, with the others the
+# Seeds that lose an early DTLS datagram of each side, and with 30 % an early check or answer of each too, but not so
+# many checks in a row that ICE would run out of patience. With the first two the browser offers, with the others the
 # server; in either pair each of them is the DTLS client once.
-@pytest.mark.parametrize(("rate", "seeds"), [(0.1, (4, 21)), (0.3, (2, 3))], ids=["10%", "30%"])
+@pytest.mark.parametrize(("rate", "seeds"), [(0.1, (0, 49)), (0.3, (10, 15))], ids=["10%", "30%"])
 def test_they_connect_in_spite_of_losses(browser: BrowserName, rate: float, seeds: tuple[int, ...]) -> None:
     report = make_calls(browser, rate, seeds)
     assert [call.get("failure") for call in report["calls"]] == [None] * len(seeds), report["output"]

@@ -6,11 +6,12 @@ import functools
 import random
 import re
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 LOOPBACK = "127.0.0.1"
 
 Sender = Literal["offerer", "answerer"]
+Kind = Literal["STUN request", "STUN answer", "DTLS", "SRTP"]
 Address = tuple[str, int]
 
 #: Says of each datagram, by who sent it and what is in it, whether it is lost.
@@ -21,6 +22,13 @@ _CANDIDATE_LINE = re.compile(r"^a=candidate:.*\r\n", re.MULTILINE)
 _CANDIDATE = re.compile(
     rf"^(a=candidate:\S+ 1 udp \d+ {re.escape(LOOPBACK)}) (\d+) (typ host\b.*)$", re.MULTILINE | re.IGNORECASE
 )
+
+
+def kind_of(datagram: bytes) -> Kind:
+    """What is in it (RFC 7983). Of STUN, what asks is told from what answers (RFC 8489 §5)."""
+    if datagram[0] > 3:
+        return "DTLS" if is_dtls(datagram) else "SRTP"
+    return "STUN answer" if datagram[0] & 1 else "STUN request"
 
 
 def is_dtls(datagram: bytes) -> bool:
@@ -50,12 +58,17 @@ def lose_first_dtls() -> Losing:
 def lose_at_random(rate: float, seed: int) -> Losing:
     """Any datagram, of STUN, DTLS or SRTP, is lost with the probability ``rate``.
 
-    What ``seed`` makes of the n-th datagram of a sender does not depend upon the other sender's.
+    What ``seed`` makes of a sender's n-th check, answer to a check, or datagram of DTLS or SRTP depends on nothing
+    else: not on the other sender, nor on how much of another kind goes between.
     """
-    generators = {sender: random.Random(f"{seed} {sender}") for sender in _SENDERS.values()}
+    generators = {
+        (sender, kind): random.Random(f"{seed} {sender} {kind}")
+        for sender in _SENDERS.values()
+        for kind in get_args(Kind)
+    }
 
     def loses(sender: Sender, datagram: bytes) -> bool:
-        return generators[sender].random() < rate
+        return generators[sender, kind_of(datagram)].random() < rate
 
     return loses
 
