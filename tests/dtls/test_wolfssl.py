@@ -291,7 +291,15 @@ def test_whoever_speaks_no_1_3_gets_1_2(associate: Associate, role: Role, who: s
 def test_small_datagrams_both_ways(associate: Associate, role: Role, group: NamedGroup) -> None:
     # wolfSSL's fragments leave 500 bytes of its MTU free, and it wants some more to itself.
     association, command = associate(
-        role, *offered([group]), "--cookie", "no", "--mtu", "700", kind="rsa-4096", mtu=256
+        role,
+        *offered([group]),
+        "--cookie",
+        "no",
+        "--mtu",
+        "700",
+        kind="rsa-4096",
+        mtu=256,
+        initial_retransmission_timeout=2.0,  # however long a signature takes
     )
     connect(association, command)
     assert max(map(len, association.datagrams_sent)) <= 256

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from tests.conftest import BROWSERS as GROUP
 from tests.tools import sandbox
 from tests.tools.browser import BROWSERS, BrowserName, missing_programs
 
@@ -45,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             if report.when == "call" and "tests/e2e/" in report.nodeid:
-                name, _, parameters = report.nodeid.removesuffix("]").partition("[")
+                name, _, parameters = report.nodeid.removesuffix(f"@{GROUP}").removesuffix("]").partition("[")
                 without_attempt = "-".join(part for part in parameters.split("-") if not part.isdigit())
                 attempts[f"{name}[{without_attempt}]"] += 1
                 passed[f"{name}[{without_attempt}]"] += outcome == "passed"

@@ -23,9 +23,9 @@ _HEADING = (
 )
 
 
-def make_call(browser: BrowserName, source: Source, rate: float) -> dict[str, Any]:
-    """Make a call and flood it; the report of :func:`tests.e2e.flood_scenario.play`."""
-    options = {"browser": browser, "source": source, "rate": rate}
+def make_call(browser: BrowserName, source: Source, rate: float, seconds: float = 6.0) -> dict[str, Any]:
+    """Make a call and flood it for ``seconds``; the report of :func:`tests.e2e.flood_scenario.play`."""
+    options = {"browser": browser, "source": source, "rate": rate, "seconds": seconds}
     return sandbox.run_module("tests.e2e.flood_scenario", options, timeout_seconds=150)
 
 

@@ -26,6 +26,10 @@ WARM_UP = 3.0
 MARGIN = 1.0
 
 
+#: How long the call is watched when the flood is over, in seconds.
+AFTERWARDS = 1.0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FloodScenario:
     """One call, and what comes in between."""
@@ -36,7 +40,7 @@ class FloodScenario:
     rate: float
     "Datagrams a second."
     seconds: float = 6.0
-    "How long the flood lasts, and each of the times that it is compared with."
+    "How long the flood lasts, and the time before that it is compared with."
 
 
 async def play(scenario: FloodScenario) -> dict[str, Any]:
@@ -64,7 +68,7 @@ async def play(scenario: FloodScenario) -> dict[str, Any]:
             report["meanwhile"], report["sent"] = await _flooded(scenario, meter, call)
             report["flood_seconds"] = scenario.seconds + MARGIN
             await asyncio.sleep(1)
-            report["afterwards"] = await meter.measure(scenario.seconds)
+            report["afterwards"] = await meter.measure(AFTERWARDS)
             report["states"] = {"server": observer.states, "browser": (await meter.browser())["states"]}
             await page.evaluate("() => testCall.hangUp()")
             async with asyncio.timeout(PATIENCE):

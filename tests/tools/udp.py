@@ -1,5 +1,8 @@
 """Runs a sans-IO DTLS connection over a real UDP socket on loopback, beside the command at the other end."""
 
+import contextlib
+import itertools
+import random
 import selectors
 import socket
 import time
@@ -9,6 +12,11 @@ from mediapeer.dtls import ApplicationData, DtlsConnection, Event, HandshakeComp
 from tests.tools.command import Command
 
 LOOPBACK = "127.0.0.1"
+_FIRST_PORT, _LAST_PORT = 10_000, 30_000
+_PORTS_TRIED = 100
+_ports = itertools.islice(
+    itertools.cycle(range(_FIRST_PORT, _LAST_PORT)), random.randrange(_LAST_PORT - _FIRST_PORT), None
+)
 
 #: Says of the n-th datagram of a direction, counted from 0, whether it is lost.
 Loss = Callable[[int], bool]
@@ -27,10 +35,13 @@ def loopback_socket() -> socket.socket:
 
 
 def free_port() -> int:
-    """A UDP port of loopback that nobody had a moment ago."""
-    with loopback_socket() as udp:
-        port: int = udp.getsockname()[1]
-        return port
+    """A UDP port of loopback that nobody had a moment ago. It is none of those that a system gives out by itself, and
+    another process that asks is hardly given the same one."""
+    for port in itertools.islice(_ports, _PORTS_TRIED):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind((LOOPBACK, port))
+            return port
+    raise OSError("no port is free")
 
 
 def accept(
