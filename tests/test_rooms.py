@@ -16,6 +16,7 @@ ROOMS = (
     "mediapeer.srtp",
     "mediapeer.rtp",
     "mediapeer.sctp",
+    "mediapeer.sdp",
     "mediapeer.ice",
     "mediapeer.transport",
     "mediapeer.peer",
@@ -31,10 +32,11 @@ THIRD_PARTIES = {
     "mediapeer.srtp": {"pylibsrtp"},
     "mediapeer.rtp": set(),
     "mediapeer.sctp": {"google_crc32c"},
+    "mediapeer.sdp": set(),
     "mediapeer.ice": {"aioice"},
 }
 #: Rooms without sockets, event loops and clocks: time and bytes are given to them.
-SANS_IO = {"mediapeer.dtls", "mediapeer.srtp", "mediapeer.rtp", "mediapeer.sctp"}
+SANS_IO = {"mediapeer.dtls", "mediapeer.srtp", "mediapeer.rtp", "mediapeer.sctp", "mediapeer.sdp"}
 INPUT_OUTPUT_AND_TIME = {
     "asyncio", "concurrent", "importlib", "multiprocessing", "sched", "select", "selectors", "signal",
     "socket", "ssl", "subprocess", "threading", "time",

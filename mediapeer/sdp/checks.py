@@ -1,0 +1,122 @@
+"""Which attributes are read where, and the judgement of a part's lines before anybody uses them."""
+
+from collections.abc import Callable, Mapping
+
+from mediapeer.sdp import values
+from mediapeer.sdp.errors import SdpError
+from mediapeer.sdp.lines import Attribute, Line, NumberedLine
+
+Check = Callable[[str], object]
+
+
+def _number(name: str, minimum: int, maximum: int) -> Check:
+    return lambda value: values.parse_number(name, value, minimum, maximum)
+
+
+_EVERYWHERE: dict[str, Check] = {
+    "setup": values.parse_setup,
+    "fingerprint": values.parse_fingerprint,
+    "ice-ufrag": values.parse_ice_ufrag,
+    "ice-pwd": values.parse_ice_pwd,
+}
+SESSION_CHECKS: Mapping[str, Check] = {
+    **_EVERYWHERE,
+    "group": values.parse_group,
+    "extmap": values.parse_extmap,
+}
+MEDIA_CHECKS: Mapping[str, Check] = {
+    **_EVERYWHERE,
+    "mid": values.parse_mid,
+    "candidate": values.check_candidate,
+}
+#: Other protocols may mean other things by these names. ``a=rid`` is not among them: a malformed one is ignored.
+RTP_CHECKS: Mapping[str, Check] = {
+    **MEDIA_CHECKS,
+    "rtcp": values.check_rtcp,
+    "rtpmap": values.parse_rtpmap,
+    "fmtp": values.parse_fmtp,
+    "rtcp-fb": values.parse_rtcp_fb,
+    "extmap": values.parse_extmap,
+    "msid": values.parse_msid,
+    "ssrc": values.parse_ssrc,
+    "ssrc-group": values.parse_ssrc_group,
+    "simulcast": values.parse_simulcast,
+}
+SCTP_CHECKS: Mapping[str, Check] = {
+    **MEDIA_CHECKS,
+    "sctp-port": _number("sctp-port", 0, 65_535),
+    "max-message-size": _number("max-message-size", 0, (1 << 63) - 1),
+}
+_LINE_CHECKS: Mapping[str, Check] = {"c": values.check_connection, "b": values.check_bandwidth}
+#: What a part says once, if at all: of two, one reader would take the first and another the last.
+_SINGLE = {"mid", "ice-ufrag", "ice-pwd", "setup", "sctp-port", "max-message-size", "simulcast"}
+
+
+def checks_for(protocol: str) -> Mapping[str, Check]:
+    """The checks for a media section of that transport protocol."""
+    if is_rtp(protocol):
+        return RTP_CHECKS
+    return SCTP_CHECKS if is_sctp(protocol) else MEDIA_CHECKS
+
+
+def is_rtp(protocol: str) -> bool:
+    """Whether a transport protocol carries RTP, so that formats are payload types (RFC 8866 §5.14)."""
+    return "RTP" in protocol.split("/")
+
+
+def is_sctp(protocol: str) -> bool:
+    """Whether a transport protocol carries SCTP (RFC 8841 §4)."""
+    return "SCTP" in protocol.split("/")
+
+
+def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[list[Attribute], list[Line]]:
+    """The attributes of a part and its other lines.
+
+    :raises SdpError: when one is malformed, or says again what is said once; with its line.
+    """
+    attributes: list[Attribute] = []
+    others: list[Line] = []
+    seen: set[str] = set()
+    said: dict[tuple[str, str], str] = {}
+    for line in lines:
+        try:
+            if line.type == "a":
+                attribute = Attribute.parse(line.value)
+                attributes.append(attribute)
+                check = checks.get(attribute.name)
+                if check is not None:
+                    check(attribute.value or "")
+                    _check_agreement(attribute, said)
+                _check_single(attribute.name, seen)
+            else:
+                others.append(Line(line.type, line.value, len(attributes)))
+                if line.type in _LINE_CHECKS:
+                    _LINE_CHECKS[line.type](line.value)
+        except SdpError as error:
+            raise SdpError(error.reason, line.number) from None
+    return attributes, others
+
+
+def _check_single(name: str, seen: set[str]) -> None:
+    if name in values.DIRECTIONS:
+        if "direction" in seen:
+            raise SdpError("there is more than one direction (RFC 8866 §6.7)")
+        seen.add("direction")
+    elif name in _SINGLE:
+        if name in seen:
+            raise SdpError(f"a={name} stands there twice")
+        seen.add(name)
+
+
+def _check_agreement(attribute: Attribute, said: dict[tuple[str, str], str]) -> None:
+    """Refuse a second codec for a payload type, and a second header extension for an identifier."""
+    if attribute.name == "rtpmap":
+        codec = values.parse_rtpmap(attribute.value or "")
+        key, meaning = str(codec.payload_type), codec.rtpmap
+    elif attribute.name == "extmap":
+        extension = values.parse_extmap(attribute.value or "")
+        key, meaning = str(extension.id), extension.uri
+    else:
+        return
+    if said.setdefault((attribute.name, key), meaning) != meaning:
+        raise SdpError(f"a={attribute.name} gives the number {key} two meanings")

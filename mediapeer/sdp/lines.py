@@ -1,0 +1,187 @@
+"""Lines: the layer of SDP that knows no meanings (RFC 8866 §5)."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mediapeer.sdp.errors import SdpError
+
+#: What no line may hold: control characters but the tabulator, what some parsers take for the end of a line, and
+#: surrogates, which have no encoding.
+_FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LINE = re.compile(r"[a-z]=")
+
+
+@dataclass(frozen=True)
+class SdpLimits:
+    """How much of a description is read. Lengths are in characters."""
+
+    lines: int = 1500
+    line_length: int = 8192
+    sections: int = 64
+    candidates: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A line ``a=name`` or ``a=name:value`` (RFC 8866 §5.13), as it came or as it will be written.
+
+    :raises SdpError: when what is given would not come out as this one line.
+    """
+
+    name: str
+    value: str | None = None
+
+    def __post_init__(self) -> None:
+        if ":" in self.name or _FORBIDDEN.search(self.name):
+            raise SdpError("an attribute's name has characters that no name may have (RFC 8866 §9)")
+        if self.value is not None and _FORBIDDEN.search(self.value):
+            raise SdpError(f"the value of a={self.name} has characters that no line may have (RFC 8866 §9)")
+
+    @classmethod
+    def parse(cls, text: str) -> "Attribute":
+        """The attribute in what stands behind ``a=``."""
+        name, colon, value = text.partition(":")
+        return cls(name, value if colon else None)
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}:{self.value}"
+
+
+@dataclass(slots=True)
+class Line:
+    """A line that is no attribute: its type, one letter, its value, and how many attributes stand before it.
+
+    The last is 0 where the order of RFC 8866 §5 is kept.
+    """
+
+    type: str
+    value: str
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedLine:
+    """A line of a text: its number from 1, its type and its value."""
+
+    number: int
+    type: str
+    value: str
+
+
+class AttributeList:
+    """What the session and each media section have: attributes in order, and other lines among them."""
+
+    attributes: list[Attribute]
+    lines: list[Line]
+
+    def first(self, name: str) -> str | None:
+        """The value of the first attribute of that name: ``None`` if there is none, or it has no value."""
+        return next((attribute.value for attribute in self.attributes if attribute.name == name), None)
+
+    def all(self, name: str) -> list[str]:
+        """The values of all attributes of that name that have one, in order."""
+        return [
+            attribute.value
+            for attribute in self.attributes
+            if attribute.name == name and attribute.value is not None
+        ]
+
+    def has(self, name: str) -> bool:
+        """Whether there is an attribute of that name, with or without a value."""
+        return any(attribute.name == name for attribute in self.attributes)
+
+    def add(self, name: str, value: str | int | None = None) -> None:
+        """Append an attribute.
+
+        :raises SdpError: when it would not come out as one line.
+        """
+        self.attributes.append(Attribute(name, None if value is None else str(value)))
+
+    def set(self, name: str, value: str | int | None = None) -> None:
+        """Replace the attributes of that name by one, where the first stood, or append it.
+
+        :raises SdpError: when it would not come out as one line.
+        """
+        new = Attribute(name, None if value is None else str(value))
+        for index, attribute in enumerate(self.attributes):
+            if attribute.name == name:
+                rest = [other for other in self.attributes[index + 1 :] if other.name != name]
+                self.attributes[index:] = [new, *rest]
+                return
+        self.attributes.append(new)
+
+    def remove(self, *names: str) -> None:
+        """Take out all attributes of these names."""
+        self.attributes[:] = [attribute for attribute in self.attributes if attribute.name not in names]
+
+    def line(self, type: str) -> str | None:
+        """The value of the first line of that type, such as ``c``, which is no attribute."""
+        return next((line.value for line in self.lines if line.type == type), None)
+
+    def set_line(self, type: str, value: str) -> None:
+        """Replace the lines of that type by one, where the first stood, or add it before the attributes."""
+        old = [line for line in self.lines if line.type == type]
+        self.lines[:] = [line for line in self.lines if line.type != type or line is old[0]]
+        if old:
+            old[0].value = value
+        else:
+            self.lines.append(Line(type, value))
+            self.lines.sort(key=lambda line: line.position)
+
+    def _body(self) -> Iterator[str]:
+        """All lines, each where it stood."""
+        others = sorted(self.lines, key=lambda line: line.position)
+        index = 0
+        for position, attribute in enumerate(self.attributes):
+            while index < len(others) and others[index].position <= position:
+                yield f"{others[index].type}={others[index].value}"
+                index += 1
+            yield f"a={attribute}"
+        for line in others[index:]:
+            yield f"{line.type}={line.value}"
+
+
+@dataclass
+class Part:
+    """The session part of a text, or one of its media sections: the numbered lines."""
+
+    lines: list[NumberedLine] = field(default_factory=list)
+
+
+def read_parts(text: str, limits: SdpLimits) -> list[Part]:
+    """Take a text apart into its lines: first the session part, then each media section, from its ``m=``.
+
+    Lines end with CRLF or LF; empty lines at the end do not count.
+
+    :raises SdpError: when a line is not of the form x=value, or there is too much.
+    """
+    lines = text.rstrip("\r\n").split("\n")
+    if len(lines) > limits.lines:
+        raise SdpError(f"the description has more than {limits.lines} lines")
+    parts = [Part()]
+    for number, line in enumerate(lines, 1):
+        line = line.removesuffix("\r")
+        if len(line) > limits.line_length:
+            raise SdpError(f"the line is longer than {limits.line_length} characters", number)
+        if not _LINE.match(line) or _FORBIDDEN.search(line):
+            raise SdpError("the line is not of the form x=value (RFC 8866 §5)", number)
+        if line[0] == "m":
+            if len(parts) > limits.sections:
+                raise SdpError(f"the description has more than {limits.sections} media sections", number)
+            parts.append(Part())
+        parts[-1].lines.append(NumberedLine(number, line[0], line[2:]))
+    return parts
+
+
+def write_lines(lines: Iterable[str]) -> str:
+    """The text of these lines, each ended by CRLF.
+
+    :raises SdpError: when one would come out as something else.
+    """
+    text = []
+    for line in lines:
+        if not _LINE.match(line) or _FORBIDDEN.search(line):
+            raise SdpError(f"the value of {line[:1]}= has characters that no line may have (RFC 8866 §9)")
+        text.append(line + "\r\n")
+    return "".join(text)
