@@ -77,7 +77,7 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
     attributes: list[Attribute] = []
     others: list[Line] = []
     seen: set[str] = set()
-    said: dict[tuple[str, str], str] = {}
+    said: dict[tuple[str, int], str] = {}
     for line in lines:
         try:
             if line.type == "a":
@@ -85,8 +85,7 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
                 attributes.append(attribute)
                 check = checks.get(attribute.name)
                 if check is not None:
-                    check(attribute.value or "")
-                    _check_agreement(attribute, said)
+                    _check_agreement(check(attribute.value or ""), said)
                 _check_single(attribute.name, seen)
             else:
                 others.append(Line(line.type, line.value, len(attributes)))
@@ -108,15 +107,13 @@ def _check_single(name: str, seen: set[str]) -> None:
         seen.add(name)
 
 
-def _check_agreement(attribute: Attribute, said: dict[tuple[str, str], str]) -> None:
+def _check_agreement(value: object, said: dict[tuple[str, int], str]) -> None:
     """Refuse a second codec for a payload type, and a second header extension for an identifier."""
-    if attribute.name == "rtpmap":
-        codec = values.parse_rtpmap(attribute.value or "")
-        key, meaning = str(codec.payload_type), codec.rtpmap
-    elif attribute.name == "extmap":
-        extension = values.parse_extmap(attribute.value or "")
-        key, meaning = str(extension.id), extension.uri
+    if isinstance(value, values.Codec):
+        name, number, meaning = "rtpmap", value.payload_type, value.rtpmap
+    elif isinstance(value, values.HeaderExtension):
+        name, number, meaning = "extmap", value.id, value.uri
     else:
         return
-    if said.setdefault((attribute.name, key), meaning) != meaning:
-        raise SdpError(f"a={attribute.name} gives the number {key} two meanings")
+    if said.setdefault((name, number), meaning) != meaning:
+        raise SdpError(f"a={name} gives {number} two meanings")

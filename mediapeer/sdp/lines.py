@@ -1,15 +1,17 @@
 """Lines: the layer of SDP that knows no meanings (RFC 8866 §5)."""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
 
 from mediapeer.sdp.errors import SdpError
 
 #: What no line may hold: control characters but the tabulator, what some parsers take for the end of a line, and
 #: surrogates, which have no encoding.
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LINE = re.compile(r"[a-z]=")
+#: The same but for the line feed.
+_FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -142,46 +144,39 @@ class AttributeList:
             yield f"{line.type}={line.value}"
 
 
-@dataclass
-class Part:
-    """The session part of a text, or one of its media sections: the numbered lines."""
-
-    lines: list[NumberedLine] = field(default_factory=list)
-
-
-def read_parts(text: str, limits: SdpLimits) -> list[Part]:
+def read_parts(text: str, limits: SdpLimits) -> list[list[NumberedLine]]:
     """Take a text apart into its lines: first the session part, then each media section, from its ``m=``.
 
     Lines end with CRLF or LF; empty lines at the end do not count.
 
     :raises SdpError: when a line is not of the form x=value, or there is too much.
     """
-    lines = text.rstrip("\r\n").split("\n")
+    text = text.replace("\r\n", "\n").rstrip("\n")
+    lines = text.split("\n")
     if len(lines) > limits.lines:
         raise SdpError(f"the description has more than {limits.lines} lines")
-    parts = [Part()]
+    forbidden = _FORBIDDEN_IN_TEXT.search(text)
+    spoilt = text.count("\n", 0, forbidden.start()) + 1 if forbidden else None
+    parts: list[list[NumberedLine]] = [[]]
     for number, line in enumerate(lines, 1):
-        line = line.removesuffix("\r")
         if len(line) > limits.line_length:
             raise SdpError(f"the line is longer than {limits.line_length} characters", number)
-        if not _LINE.match(line) or _FORBIDDEN.search(line):
+        if line[1:2] != "=" or line[0] not in ascii_lowercase or number == spoilt:
             raise SdpError("the line is not of the form x=value (RFC 8866 §5)", number)
         if line[0] == "m":
             if len(parts) > limits.sections:
                 raise SdpError(f"the description has more than {limits.sections} media sections", number)
-            parts.append(Part())
-        parts[-1].lines.append(NumberedLine(number, line[0], line[2:]))
+            parts.append([])
+        parts[-1].append(NumberedLine(number, line[0], line[2:]))
     return parts
 
 
-def write_lines(lines: Iterable[str]) -> str:
+def write_lines(lines: Sequence[str]) -> str:
     """The text of these lines, each ended by CRLF.
 
     :raises SdpError: when one would come out as something else.
     """
-    text = []
     for line in lines:
-        if not _LINE.match(line) or _FORBIDDEN.search(line):
+        if line[1:2] != "=" or line[0] not in ascii_lowercase or _FORBIDDEN.search(line):
             raise SdpError(f"the value of {line[:1]}= has characters that no line may have (RFC 8866 §9)")
-        text.append(line + "\r\n")
-    return "".join(text)
+    return "".join(f"{line}\r\n" for line in lines)

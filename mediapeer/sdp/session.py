@@ -86,14 +86,14 @@ class SessionDescription(AttributeList):
         :raises SdpError: when it is malformed or too large, whatever the text.
         """
         session, *parts = read_parts(text, limits)
-        description = cls._read_session(session.lines)
+        description = cls._read_session(session)
         mids: set[str] = set()
         candidates = 0
         for part in parts:
-            media = MediaDescription.read(part.lines)
+            media = MediaDescription.read(part)
             candidates += len(media.candidates)
             if media.mid in mids:
-                raise SdpError("two media sections have the same a=mid (RFC 5888 §4)", part.lines[0].number)
+                raise SdpError("two media sections have the same a=mid (RFC 5888 §4)", part[0].number)
             if media.mid is not None:
                 mids.add(media.mid)
             description.media.append(media)
@@ -120,7 +120,10 @@ class SessionDescription(AttributeList):
 
         :raises SdpError: when something in it cannot be written as what it is.
         """
-        lines = ["v=0", f"o={self.origin}", f"s={self.name}", *self._body()]
+        origin = str(self.origin)
+        if Origin.parse(origin) != self.origin:
+            raise SdpError("the o= line cannot be written: its fields have no spaces and are not empty")
+        lines = ["v=0", f"o={origin}", f"s={self.name}", *self._body()]
         for media in self.media:
             lines.extend(media.written_lines())
         return write_lines(lines)

@@ -46,6 +46,8 @@ STATIC_PAYLOAD_TYPES: dict[int, tuple[str, int, int | None]] = {
 #: token of RFC 8866 §9, of bounded length.
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_PAYLOAD_TYPE = re.compile(r"[0-9]{1,3}")
+_SSRC_NUMBER = re.compile(r"[0-9]{1,10}")
 _FINGERPRINT = re.compile(r"(\S{1,64}) +([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,255})")
 _ICE_UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _ICE_PWD = re.compile(r"[A-Za-z0-9+/]{22,256}")
@@ -72,7 +74,7 @@ def parse_number(name: str, value: str, minimum: int, maximum: int) -> int:
 
 def parse_payload_type(name: str, value: str) -> int:
     """An RTP payload type (RFC 3550 §5.1)."""
-    if not re.fullmatch(r"[0-9]{1,3}", value) or int(value) > 127:
+    if not _PAYLOAD_TYPE.fullmatch(value) or int(value) > 127:
         raise SdpError(f"{name} has a payload type that is none (RFC 3550 §5.1)")
     return int(value)
 
@@ -221,8 +223,8 @@ def parse_fmtp(value: str) -> tuple[int, str]:
     """``a=fmtp``: the payload type and its parameters as they stand there, maybe none (RFC 8866 §6.15)."""
     number, _, text = value.strip().partition(" ")
     payload_type = parse_payload_type("a=fmtp", number)
-    apt = parse_parameters(text).get("apt", "0")
-    if apt is None or not re.fullmatch("[0-9]{1,3}", apt) or int(apt) > 127:
+    apt = parse_parameters(text).get("apt", "0") if "apt" in text else "0"
+    if apt is None or not _PAYLOAD_TYPE.fullmatch(apt) or int(apt) > 127:
         raise SdpError("a=fmtp is malformed: apt is no payload type (RFC 4588 §8.6)")
     return payload_type, text.strip()
 
@@ -283,7 +285,7 @@ def parse_ssrc(value: str) -> tuple[int, str, str | None]:
 def parse_ssrc_group(value: str) -> tuple[str, list[int]]:
     """``a=ssrc-group``: semantics and sources (RFC 5576 §4.2)."""
     semantics, *sources = value.split() or [""]
-    if not is_token(semantics) or not all(re.fullmatch("[0-9]{1,10}", source) for source in sources):
+    if not is_token(semantics) or not all(_SSRC_NUMBER.fullmatch(source) for source in sources):
         raise SdpError("a=ssrc-group is malformed (RFC 5576 §4.2)")
     numbers = [int(source) for source in sources]
     if any(number > MAXIMUM_SSRC for number in numbers):
@@ -303,7 +305,7 @@ class Rid:
     def payload_types(self) -> list[int]:
         """The payload types that the restriction ``pt`` allows; an empty list is for all of the section."""
         listed = (self.restrictions.get("pt") or "").split(",")
-        return [int(number) for number in listed if re.fullmatch("[0-9]{1,3}", number)]
+        return [int(number) for number in listed if _PAYLOAD_TYPE.fullmatch(number)]
 
     def __str__(self) -> str:
         restrictions = write_parameters(self.restrictions)
