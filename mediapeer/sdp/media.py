@@ -353,7 +353,7 @@ class MediaDescription(AttributeList):
 
     @property
     def simulcast(self) -> Simulcast | None:
-        """``a=simulcast`` without what has no ``a=rid`` of its direction (RFC 8853 §5.2), if anything is left."""
+        """``a=simulcast`` without what has no ``a=rid`` of its direction (RFC 8853 §5.3), if anything is left."""
         value = self.first("simulcast") if self.is_rtp else None
         if value is None:
             return None

@@ -171,9 +171,9 @@ class SessionDescription(AttributeList):
         return self.has("ice-lite")
 
     def ice_options(self, media: MediaDescription) -> list[str]:
-        """The ICE options of a section and of the session (RFC 8839 §5.6)."""
+        """The ICE options of a section and of the session (RFC 8839 §5.6); libdatachannel puts commas between."""
         found = [*media.all("ice-options"), *self.all("ice-options")]
-        return list(dict.fromkeys(option for value in found for option in value.split()))
+        return list(dict.fromkeys(option for value in found for option in value.replace(",", " ").split()))
 
     def ice_parameters(self, media: MediaDescription) -> tuple[str, str] | None:
         """Username fragment and password for a section, or ``None`` when one is missing (RFC 8839 §5.4)."""
