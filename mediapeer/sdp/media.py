@@ -304,9 +304,8 @@ class MediaDescription(AttributeList):
         """
         found = [values.parse_msid(value) for value in self.all("msid")] if self.is_rtp else []
         if not found:
-            for _, name, value in self._sources():
-                if name == "msid" and value is not None and len(value.split()) in (1, 2):
-                    found.append(values.parse_msid(value))
+            old = [said["msid"] or "" for said in self.sources.values() if "msid" in said]
+            found = [values.parse_msid(value) for value in old if len(value.split()) in (1, 2)]
         return list(dict.fromkeys(found))
 
     @property
@@ -319,13 +318,19 @@ class MediaDescription(AttributeList):
         """The track's identifier, if one is given."""
         return next((track for _, track in self.msids if track is not None), None)
 
-    def _sources(self) -> list[tuple[int, str, str | None]]:
-        return [values.parse_ssrc(value) for value in self.all("ssrc")] if self.is_rtp else []
+    @property
+    def sources(self) -> dict[int, dict[str, str | None]]:
+        """The synchronization sources in order, each with what is said of it, such as ``cname`` (RFC 5576 §4.1)."""
+        found: dict[int, dict[str, str | None]] = {}
+        for line in self.all("ssrc") if self.is_rtp else ():
+            ssrc, name, value = values.parse_ssrc(line)
+            found.setdefault(ssrc, {}).setdefault(name, value)
+        return found
 
     @property
     def ssrcs(self) -> list[int]:
-        """The synchronization sources that are named, in order (RFC 5576 §4.1)."""
-        return list(dict.fromkeys(ssrc for ssrc, _, _ in self._sources()))
+        """The synchronization sources that are named, in order."""
+        return list(self.sources)
 
     @property
     def ssrc_groups(self) -> list[tuple[str, list[int]]]:
@@ -333,11 +338,8 @@ class MediaDescription(AttributeList):
         return [values.parse_ssrc_group(value) for value in self.all("ssrc-group")] if self.is_rtp else []
 
     def ssrc_attribute(self, ssrc: int, name: str) -> str | None:
-        """What is said of a source under that name, such as ``cname``."""
-        return next(
-            (value for source, key, value in self._sources() if source == ssrc and key == name),
-            None,
-        )
+        """What is said of a source under that name; for many sources ask :attr:`sources` once."""
+        return self.sources.get(ssrc, {}).get(name)
 
     @property
     def rids(self) -> list[Rid]:
