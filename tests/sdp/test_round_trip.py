@@ -170,7 +170,7 @@ def test_no_value_becomes_a_second_line(end: str) -> None:
     with pytest.raises(SdpError, match="characters"):
         Attribute("mid", injected)
     with pytest.raises(SdpError, match="characters"):
-        Attribute(injected)
+        Attribute(injected.replace(":", " "))
     media = MediaDescription("audio", 9, "UDP/TLS/RTP/SAVPF", ["0"])
     for change in (media.add, media.set):
         with pytest.raises(SdpError, match="a=cname has characters"):
