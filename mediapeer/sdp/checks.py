@@ -83,10 +83,10 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
             if line.type == "a":
                 attribute = Attribute.parse(line.value)
                 attributes.append(attribute)
+                _check_single(attribute.name, seen)
                 check = checks.get(attribute.name)
                 if check is not None:
                     _check_agreement(check(attribute.value or ""), said)
-                _check_single(attribute.name, seen)
             else:
                 others.append(Line(line.type, line.value, len(attributes)))
                 if line.type in _LINE_CHECKS:

@@ -149,12 +149,14 @@ def read_parts(text: str, limits: SdpLimits) -> list[list[NumberedLine]]:
 
     Lines end with CRLF or LF; empty lines at the end do not count.
 
-    :raises SdpError: when a line is not of the form x=value, or there is too much.
+    :raises SdpError: when the first line is not ``v=0``, one is not of the form x=value, or there is too much.
     """
     text = text.replace("\r\n", "\n").rstrip("\n")
     lines = text.split("\n")
     if len(lines) > limits.lines:
         raise SdpError(f"the description has more than {limits.lines} lines")
+    if lines[0].strip() != "v=0":
+        raise SdpError("this is no SDP: the first line must be v=0 (RFC 8866 §5.1)", 1)
     forbidden = _FORBIDDEN_IN_TEXT.search(text)
     spoilt = text.count("\n", 0, forbidden.start()) + 1 if forbidden else None
     parts: list[list[NumberedLine]] = [[]]

@@ -103,8 +103,6 @@ class SessionDescription(AttributeList):
 
     @classmethod
     def _read_session(cls, lines: list[NumberedLine]) -> "SessionDescription":
-        if not lines or (lines[0].type, lines[0].value.strip()) != ("v", "0"):
-            raise SdpError("this is no SDP: the first line must be v=0 (RFC 8866 §5.1)", 1)
         for number, type in ((2, "o"), (3, "s")):
             if len(lines) < number or lines[number - 1].type != type:
                 raise SdpError(f"the line must be {type}= (RFC 8866 §5)", number)

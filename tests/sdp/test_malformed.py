@@ -114,7 +114,7 @@ def test_a_malformed_attribute_of_the_session_is_named_too(line: str, reason: st
 @pytest.mark.parametrize(
     ("lines", "line", "reason"),
     [
-        (["", *SESSION], 1, "the line is not of the form x=value (RFC 8866 §5)"),
+        (["", *SESSION], 1, "this is no SDP: the first line must be v=0 (RFC 8866 §5.1)"),
         (SESSION[1:], 1, "this is no SDP: the first line must be v=0 (RFC 8866 §5.1)"),
         (["v=1", *SESSION[1:]], 1, "this is no SDP: the first line must be v=0 (RFC 8866 §5.1)"),
         ([AUDIO, *SESSION], 1, "this is no SDP: the first line must be v=0 (RFC 8866 §5.1)"),
@@ -162,7 +162,7 @@ def test_a_malformed_attribute_of_the_session_is_named_too(line: str, reason: st
         ([*SESSION, "a=sendonly", "a=sendonly"], 6, "there is more than one direction (RFC 8866 §6.7)"),
         ([*SESSION, AUDIO, "a=mid:0", "a=mid:0"], 7, "a=mid stands there twice"),
         ([*SESSION, "a=ice-ufrag:abcd", "a=ice-ufrag:abcd"], 6, "a=ice-ufrag stands there twice"),
-        ([*SESSION, DATA, "a=sctp-port:1", "a=sctp-port:2"], 7, "a=sctp-port stands there twice"),
+        ([*SESSION, DATA, "a=sctp-port:1", "a=sctp-port:x"], 7, "a=sctp-port stands there twice"),
         (
             [*SESSION, AUDIO, "a=mid:0", DATA, "a=mid:0"],
             7,
