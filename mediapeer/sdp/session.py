@@ -93,7 +93,10 @@ class SessionDescription(AttributeList):
             media = MediaDescription.read(part)
             candidates += len(media.candidates)
             if media.mid in mids:
-                raise SdpError("two media sections have the same a=mid (RFC 5888 §4)", part[0].number)
+                number = next(
+                    line.number for line in part if line.type == "a" and line.value.startswith("mid:")
+                )
+                raise SdpError("two media sections have the same a=mid (RFC 5888 §4)", number)
             if media.mid is not None:
                 mids.add(media.mid)
             description.media.append(media)

@@ -164,8 +164,8 @@ def test_a_malformed_attribute_of_the_session_is_named_too(line: str, reason: st
         ([*SESSION, "a=ice-ufrag:abcd", "a=ice-ufrag:abcd"], 6, "a=ice-ufrag stands there twice"),
         ([*SESSION, DATA, "a=sctp-port:1", "a=sctp-port:x"], 7, "a=sctp-port stands there twice"),
         (
-            [*SESSION, AUDIO, "a=mid:0", DATA, "a=mid:0"],
-            7,
+            [*SESSION, AUDIO, "a=mid:0", DATA, "a=x", "a=mid:0"],
+            9,
             "two media sections have the same a=mid (RFC 5888 §4)",
         ),
         (
