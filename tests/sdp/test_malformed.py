@@ -241,6 +241,7 @@ def is_the_same_for_ever(parsed: SessionDescription) -> bool:
 
 
 @given(st.text())
+@settings(deadline=None)
 @example("v=0\no=- 1 1 IN IP4 x\ns=\n")
 @example("v=0\no=- 01 1 IN IP4 x\ns= \na=\na=:x\n")
 @example("v=0\no=\u3000- 1 1 IN IP4 x\ns=\nm=a\u30009 b c\n")
@@ -258,12 +259,13 @@ LINES = st.one_of(
 
 
 @given(st.lists(LINES, max_size=25))
+@settings(deadline=None)
 def test_any_lines_are_read_or_refused(lines: list[str]) -> None:
     read_or_refuse("\n".join([*SESSION, *lines]))
 
 
 @given(st.sampled_from(TEXTS), st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_description_that_was_damaged_is_read_or_refused(text: str, data: st.DataObject) -> None:
     lines = text.splitlines()
     for _ in range(data.draw(st.integers(1, 4))):
