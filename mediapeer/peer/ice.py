@@ -76,9 +76,15 @@ class RTCIceTransport(GuardedEmitter, aiortc.RTCIceTransport):
         """An authenticated packet of the peer came: the path is alive."""
         self._connection.heard()
 
-    def send_datagram(self, data: bytes) -> None:
+    @property
+    def controlling(self) -> bool:
+        """Whether this end has the controlling role."""
+        return self.role == "controlling"
+
+    def send_datagram(self, data: bytes, *, droppable: bool = False) -> None:
         """Send over the selected pair, at once.
 
+        :param droppable: whether this one goes first when not everything can be sent; nothing is kept here.
         :raises ConnectionError: when there is none (yet, or any more).
         """
         self._connection.send_datagram(data)

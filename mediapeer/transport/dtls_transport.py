@@ -5,7 +5,7 @@ import enum
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import (
@@ -29,16 +29,20 @@ from mediapeer.dtls import (
     ProtocolVersion,
     Role,
 )
-from mediapeer.srtp import EXPORTER_LABEL, PROFILES, SrtpContexts
+from mediapeer.srtp import EXPORTER_LABEL, PROFILES, SrtpContexts, is_rtcp
 from mediapeer.transport.emitter import GuardedEmitter
 from mediapeer.transport.media import MediaPath
+from mediapeer.transport.pull import PulledPath, PullFeed
 from mediapeer.transport.security import credentials_of, webrtc_configuration
+from mediapeer.transport.sequencer import Sequencer
 from mediapeer.transport.stats import DtlsTransportStats, certificate_stats, utc_now
 
 logger = logging.getLogger(__name__)
 
 #: Decrypted records that wait for a data receiver: the peer's SCTP may be faster than the making of ours.
 EARLY_RECORDS = 64
+#: Datagrams that wait for :meth:`DtlsTransport.start`: a peer may answer the answer before it is told to us.
+EARLY_DATAGRAMS = 32
 
 
 class State(enum.Enum):
@@ -52,11 +56,16 @@ class State(enum.Enum):
 
 
 class DatagramPath(Protocol):
-    """What lies below: an ICE transport."""
+    """What lies below: an ICE transport.
+
+    Either it has an attribute ``on_datagram``, called with each datagram of a checked pair; where that is ``None``
+    the transport above puts its own :meth:`~DtlsTransport.receive_datagram` there. Then it may have ``on_state``
+    too, called with each new state of it. Or it is a :class:`~mediapeer.transport.pull.PulledPath`.
+    """
 
     @property
-    def role(self) -> str:
-        """``controlling`` or ``controlled``."""
+    def controlling(self) -> bool:
+        """Whether this end has the controlling role."""
 
     @property
     def counters(self) -> Counter[str]:
@@ -69,11 +78,11 @@ class DatagramPath(Protocol):
     def heard(self) -> None:
         """An authenticated packet of the peer came."""
 
-    def send_datagram(self, data: bytes) -> None:
-        """Send, at once or never; :exc:`ConnectionError` when there is no path."""
+    def send_datagram(self, data: bytes, *, droppable: bool = False) -> None:
+        """Send, at once or never; :exc:`ConnectionError` when there is no path.
 
-    async def _recv(self) -> bytes:
-        """The next datagram of the peer; :exc:`ConnectionError` when there is no path (any more)."""
+        :param droppable: whether this one goes first when not everything can be sent: media, and not control.
+        """
 
 
 class DtlsTransport(GuardedEmitter):
@@ -113,16 +122,21 @@ class DtlsTransport(GuardedEmitter):
         self._transport = transport
         # The first settled state (connected, closed or failed) ends the waiting of start().
         self._settled = asyncio.Event()
-        self._receiving: asyncio.Task[None] | None = None
-        self._delivering: asyncio.Task[None] | None = None
+        self._feed: PullFeed | None = None
+        self._delivery: asyncio.Handle | None = None
+        self._early: deque[bytes] = deque()
+        self._path_error: ConnectionError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._data_receiver: DataReceiver | None = None
         self._records: deque[bytes] = deque()
         self._drops: Counter[str] = Counter()
         self._traffic: Counter[str] = Counter()
-        self._media = MediaPath(self._drops, transport.heard)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._data_handlers = Sequencer(self._tasks, self._data_handler_failed, self._records_full)
+        self._media = MediaPath(self._drops, transport.heard, self._send_feedback, self._deliver_soon)
         self._started_at = 0.0
         self._handshake_duration: float | None = None
+        self._connect_path()
 
     # What the peer connection sees
 
@@ -135,6 +149,11 @@ class DtlsTransport(GuardedEmitter):
     def transport(self) -> DatagramPath:
         """The ICE transport below."""
         return self._transport
+
+    @property
+    def media(self) -> MediaPath:
+        """What SRTP carries: the sections, and the statistics of their streams."""
+        return self._media
 
     @property
     def counters(self) -> Counter[str]:
@@ -166,7 +185,7 @@ class DtlsTransport(GuardedEmitter):
             raise InvalidStateError(f"the DTLS transport is {self.state}")
         if self._role == "auto":
             # Without an offer and answer that decide it, ORTC's rule: by the ICE role.
-            self._set_role("server" if self._transport.role == "controlling" else "client")
+            self._set_role("server" if self._transport.controlling else "client")
         self._set_state(State.CONNECTING)
         self._started_at = self._now()
         try:
@@ -181,8 +200,14 @@ class DtlsTransport(GuardedEmitter):
         except DtlsError as error:
             self._fail(error)
             return
-        self._receiving = asyncio.create_task(self._receive())
+        if self._path_error is not None:
+            self._fail(self._path_error)
+            return
         self._pump()
+        while self._early:
+            self._take_record(self._early.popleft())
+        if not hasattr(self._transport, "on_datagram"):
+            self._feed = PullFeed(cast(PulledPath, self._transport), self.receive_datagram, self.path_ended)
         await self._settled.wait()
 
     async def stop(self) -> None:
@@ -193,12 +218,18 @@ class DtlsTransport(GuardedEmitter):
         self._end(State.CLOSED)
         self._stop_timer()
         self._records.clear()
-        for task in (self._receiving, self._delivering):
-            # A handler of an event may stop the transport from within one of these very tasks.
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
-                await asyncio.wait([task])
-        self._receiving = self._delivering = None
+        self._early.clear()
+        if self._delivery is not None:
+            self._delivery.cancel()
+        if self._feed is not None:
+            await self._feed.stop()
+        # A handler of an event may stop the transport from within one of these very tasks.
+        tasks = {task for task in self._tasks if task is not asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._media.stop()
 
     # What senders, receivers and SCTP see
 
@@ -208,7 +239,6 @@ class DtlsTransport(GuardedEmitter):
 
     def _register_rtp_receiver(self, receiver: RtpReceiver, parameters: RTCRtpReceiveParameters) -> None:
         self._media.register_receiver(receiver, parameters)
-        self._deliver_soon()
 
     def _unregister_rtp_receiver(self, receiver: RtpReceiver) -> None:
         self._media.unregister_receiver(receiver)
@@ -232,9 +262,9 @@ class DtlsTransport(GuardedEmitter):
     async def _send_rtp(self, data: bytes) -> None:
         if self._state is not State.CONNECTED:
             raise ConnectionError("RTP cannot be sent: the transport is not connected")
-        packet = self._media.protect(data)
+        packet = self._media.protect(data, self._now())
         if packet is not None:
-            self._send(packet)
+            self._send(packet, droppable=not is_rtcp(data))
 
     async def _send_data(self, data: bytes) -> None:
         if self._state is not State.CONNECTED or self._engine is None:
@@ -245,56 +275,92 @@ class DtlsTransport(GuardedEmitter):
             raise ConnectionError(f"data cannot be sent: {error}") from error
         self._pump()
 
-    # The receive path
+    # The path below
 
-    async def _receive(self) -> None:
-        """Take datagrams one by one until the path ends or the association does."""
-        try:
-            while self._state is not State.CLOSED:
-                await self._receive_datagram(await self._transport._recv())
-                await self._deliver()
-        except ConnectionError as error:
+    def _connect_path(self) -> None:
+        """Have the path below call us, where it calls and nobody else is to be called."""
+        if getattr(self._transport, "on_datagram", self) is None:
+            self._transport.on_datagram = self.receive_datagram  # type: ignore[attr-defined]
+        if getattr(self._transport, "on_state", self) is None:
+            self._transport.on_state = self.ice_state_changed  # type: ignore[attr-defined]
+
+    def ice_state_changed(self, state: str) -> None:
+        """The path below is in another state; called by it, or by its owner when that listens itself.
+
+        When it has ``failed`` or ``closed``, so has this transport failed; all other states change nothing, nor
+        does an ICE restart. An owner that wants to restart ICE after its failure does not pass ``failed`` on.
+        """
+        if state in ("failed", "closed"):
+            self.path_ended(ConnectionError(f"ICE has {state}"))
+
+    def path_ended(self, error: ConnectionError) -> None:
+        """There is no path to the peer any more, for good."""
+        if self._path_error is None:
+            self._path_error = error
             self._stop_timer()
             self._fail(error)
+
+    # The receive path
+
+    def receive_datagram(self, data: bytes) -> None:
+        """Take a datagram of the peer; sorted by its first byte (RFC 7983 §7). Raises nothing."""
+        try:
+            self._traffic["datagrams_received"] += 1
+            self._traffic["bytes_received"] += len(data)
+            if not data:
+                self._drops["empty_datagrams"] += 1
+            elif 128 <= data[0] <= 191:
+                if self._state is State.CONNECTED or self._state in (State.NEW, State.CONNECTING):
+                    self._media.receive(data, self._now())
+            elif 20 <= data[0] <= 63:
+                self._take_record(data)
+            else:
+                self._drops["unknown_protocol"] += 1
         except Exception as error:
             # Not a peer's doing: the engine and the paths below never raise on input. Fail, and say so.
             logger.exception("the transport failed on a defect of its own")
             self._fail(ConnectionError(f"internal error: {error}"))
 
-    async def _receive_datagram(self, data: bytes) -> None:
-        """Sort one datagram by its first byte (RFC 7983 §7)."""
-        self._traffic["datagrams_received"] += 1
-        self._traffic["bytes_received"] += len(data)
-        if not data:
-            self._drops["empty_datagrams"] += 1
-        elif 20 <= data[0] <= 63 and self._engine is not None:
-            self._engine.receive_datagram(data, self._now())
-            self._pump()
-        elif 128 <= data[0] <= 191:
-            await self._media.receive(data)
+    def _take_record(self, data: bytes) -> None:
+        if self._engine is not None:
+            if self._state is not State.CLOSED:
+                self._engine.receive_datagram(data, self._now())
+                self._pump()
+                self._deliver()
+        elif self._state is not State.NEW:
+            pass  # it has ended before it began
+        elif len(self._early) < EARLY_DATAGRAMS:
+            self._early.append(data)
         else:
-            self._drops["unknown_protocol"] += 1
+            self._drops["early_datagrams_full"] += 1
 
-    async def _deliver(self) -> None:
+    def _deliver(self) -> None:
         """Hand over what the handshake held back and what the engine decrypted."""
-        await self._media.release()
+        self._media.release(self._now())
         while self._records and self._data_receiver is not None:
-            record = self._records.popleft()
-            try:
-                await self._data_receiver._handle_data(record)
-            except ConnectionError:
-                # SCTP answered, and the transport closed meanwhile.
-                self._drops["unanswered_records"] += 1
-            except Exception as error:
-                # aiortc's SCTP trusts its peer here and there. Once is enough for the log.
-                level = logging.DEBUG if self._drops["data_handler_errors"] else logging.WARNING
-                self._drops["data_handler_errors"] += 1
-                logger.log(level, "a record could not be handled: %s: %s", type(error).__name__, error)
+            self._data_handlers.run(self._data_receiver._handle_data(self._records.popleft()))
+
+    def _data_handler_failed(self, error: Exception) -> None:
+        if isinstance(error, ConnectionError):
+            # SCTP answered, and the transport closed meanwhile.
+            self._drops["unanswered_records"] += 1
+            return
+        # aiortc's SCTP trusts its peer here and there. Once is enough for the log.
+        level = logging.DEBUG if self._drops["data_handler_errors"] else logging.WARNING
+        self._drops["data_handler_errors"] += 1
+        logger.log(level, "a record could not be handled: %s: %s", type(error).__name__, error)
+
+    def _records_full(self) -> None:
+        self._drops["records_full"] += 1
 
     def _deliver_soon(self) -> None:
         """Hand over what has been waiting for a receiver, without waiting for the next datagram."""
-        if self._state is State.CONNECTED and (self._delivering is None or self._delivering.done()):
-            self._delivering = asyncio.create_task(self._deliver())
+        if self._state is State.CONNECTED and self._delivery is None:
+            self._delivery = asyncio.get_running_loop().call_soon(self._deliver_now)
+
+    def _deliver_now(self) -> None:
+        self._delivery = None
+        self._deliver()
 
     # The engine
 
@@ -316,11 +382,23 @@ class DtlsTransport(GuardedEmitter):
             try:
                 self._send(datagram)
             except ConnectionError:
-                # The loss of the path is told by _recv(); until then this is a lost datagram like another.
+                # The loss of the path is told by its state; until then this is a lost datagram like another.
                 self._drops["unsent_datagrams"] += 1
 
-    def _send(self, datagram: bytes) -> None:
-        self._transport.send_datagram(datagram)
+    def _send_feedback(self, packet: bytes) -> None:
+        """Send RTCP that was made here, if it can be sent."""
+        try:
+            protected = self._media.protect(packet, self._now())
+            if protected is not None:
+                self._send(protected)
+        except ConnectionError:
+            self._drops["unsent_datagrams"] += 1
+
+    def _send(self, datagram: bytes, *, droppable: bool = False) -> None:
+        if droppable:
+            self._transport.send_datagram(datagram, droppable=True)
+        else:
+            self._transport.send_datagram(datagram)
         self._traffic["datagrams_sent"] += 1
         self._traffic["bytes_sent"] += len(datagram)
 
@@ -421,7 +499,7 @@ class DtlsTransport(GuardedEmitter):
             packetsReceived=self._traffic["datagrams_received"],
             bytesSent=self._traffic["bytes_sent"],
             bytesReceived=self._traffic["bytes_received"],
-            iceRole=self._transport.role,
+            iceRole="controlling" if self._transport.controlling else "controlled",
             dtlsState=self.state,
             localCertificateId=local.id,
             retransmissions=counters.pop("retransmissions", 0),

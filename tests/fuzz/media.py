@@ -27,6 +27,7 @@ from aiortc.rtp import (
     pack_remb_fci,
 )
 
+from mediapeer.rtp import Refusal
 from mediapeer.srtp import PROFILES, SrtpContexts, SrtpError, is_rtcp
 from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_PACKET_LENGTH, UNROUTED_PACKETS, MediaPath
 from tests.fuzz.program import Argument, Program, mutate_steps, program
@@ -102,7 +103,7 @@ class Stream:
         for step in steps.steps:
             if step.operation < len(operations):
                 await operations[step.operation](self, Argument(step.argument))
-            await self._path.release()
+            self._path.release(0.0)
             self._check()
 
     # Operations
@@ -170,7 +171,7 @@ class Stream:
         packet = argument.rest()
         if self._path.contexts is None:
             return
-        protected = self._path.protect(packet)
+        protected = self._path.protect(packet, 0.0)
         if protected is None or is_rtcp(protected) != is_rtcp(packet):
             return
         try:
@@ -185,13 +186,14 @@ class Stream:
             return
         self._came += 1
         self._rtp_came += not is_rtcp(datagram)
-        await self._path.receive(datagram)
+        self._path.receive(datagram, 0.0)
 
     def _accounted_for(self) -> int:
         """RTP packets that were delivered, are kept, or were counted."""
         kept = len(self._path._unrouted)
         kept += sum(1 for datagram, _ in self._path._early if not is_rtcp(datagram))
-        told = sum(self._counters[name] for name in ("malformed_rtp", "unrouted_rtp"))
+        names = ("malformed_rtp", *(refusal.value for refusal in Refusal))
+        told = sum(self._counters[name] for name in names)
         return self._part.packets + kept + told
 
     def _check(self) -> None:

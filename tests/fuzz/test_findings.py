@@ -106,8 +106,13 @@ DEFECTS: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     ),
     "a file outside": ("signaling", RecordingStore, "path", lambda self, name: self.directory.parent / SECRET),
     "a server that fails": ("signaling", SignalingServer, "call", lambda self, name: self.calls[name]),
-    "a packet that vanishes": ("media", MediaPath, "_receive_rtp", lambda self, data, arrival: _nothing()),
-    "packets kept without end": ("media", MediaPath, "_unprotect", lambda self, data, arrival: _keep(self, data)),
+    "a packet that vanishes": ("media", MediaPath, "_route", lambda self, *rest: None),
+    "packets kept without end": (
+        "media",
+        MediaPath,
+        "_unprotect",
+        lambda self, *rest: setattr(self, "kept", [*getattr(self, "kept", []), bytes(200_000)]),
+    ),
 }  # fmt: skip
 
 
@@ -122,14 +127,6 @@ def _take_unproven(handshake: Any, message: Any) -> None:
 
 def _hand_out(connection: Any, data: bytes) -> None:
     connection._events.append(ApplicationData(data))
-
-
-async def _nothing() -> None:
-    return
-
-
-async def _keep(path: Any, data: bytes) -> None:
-    path.kept = [*getattr(path, "kept", []), bytes(200_000)]
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

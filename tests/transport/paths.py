@@ -27,17 +27,25 @@ class PathEnd:
         self.other: PathEnd | None = None
         self.route: Callable[[bytes], list[float]] = lambda datagram: [DELAY]
         self.sent: list[bytes] = []
+        self.sent_droppable: list[bytes] = []
         self.times_heard = 0
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.on_datagram: Callable[[bytes], None] | None = None
+        self.on_state: Callable[[str], None] | None = None
         self._lost = False
 
     def heard(self) -> None:
         self.times_heard += 1
 
-    def send_datagram(self, data: bytes) -> None:
+    @property
+    def controlling(self) -> bool:
+        return self.role == "controlling"
+
+    def send_datagram(self, data: bytes, *, droppable: bool = False) -> None:
         if self._lost:
             raise ConnectionError("the path is gone")
         self.sent.append(data)
+        if droppable:
+            self.sent_droppable.append(data)
         for delay in self.route(data):
             if self.other is not None:
                 # The loop does not promise to keep the order of what is due at the same time.
@@ -46,12 +54,36 @@ class PathEnd:
 
     def inject(self, data: bytes) -> None:
         """Have a datagram arrive here."""
-        self._queue.put_nowait(data)
+        if self.on_datagram is not None:
+            self.on_datagram(data)
 
-    def lose(self) -> None:
+    def lose(self, state: str = "failed") -> None:
         """The path is gone for good."""
         self._lost = True
-        self._queue.put_nowait(None)
+        self.tell(state)
+
+    def tell(self, state: str) -> None:
+        """The path is in another state."""
+        if self.on_state is not None:
+            self.on_state(state)
+
+
+class PulledPathEnd:
+    """An end that is asked for its datagrams one by one, over a :class:`PathEnd` that would call."""
+
+    def __init__(self, end: PathEnd) -> None:
+        end.on_datagram = self._keep
+        end.on_state = lambda state: self._queue.put_nowait(None)
+        self._end = end
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.controlling = end.controlling
+        self.counters = end.counters
+        self.round_trip_time = end.round_trip_time
+        self.heard = end.heard
+        self.send_datagram = end.send_datagram
+
+    def _keep(self, data: bytes) -> None:
+        self._queue.put_nowait(data)
 
     async def _recv(self) -> bytes:
         data = await self._queue.get()
@@ -63,10 +95,11 @@ class PathEnd:
 class Ends:
     """A DTLS client and a server over a path."""
 
-    def __init__(self, key_log: Callable[[str], None] | None = None) -> None:
+    def __init__(self, key_log: Callable[[str], None] | None = None, *, pulled: bool = False) -> None:
         self.client_path, self.server_path = PathEnd("controlled"), PathEnd("controlling")
         self.client_path.other, self.server_path.other = self.server_path, self.client_path
-        self.client = DtlsTransport(self.client_path, [RTCCertificate.generateCertificate()], key_log=key_log)
+        below = PulledPathEnd(self.client_path) if pulled else self.client_path
+        self.client = DtlsTransport(below, [RTCCertificate.generateCertificate()], key_log=key_log)
         self.server = DtlsTransport(self.server_path, [RTCCertificate.generateCertificate()])
         self.client._set_role("client")
         self.server._set_role("server")
@@ -100,11 +133,14 @@ class Receiver:
         self.feedback: list[AnyRtcpPacket] = []
         self.disconnected = False
         self.raises: Exception | None = None
+        self.waits: asyncio.Event | None = None
 
     def _handle_disconnect(self) -> None:
         self.disconnected = True
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        if self.waits is not None:
+            await self.waits.wait()
         self.packets.append(packet)
         if self.raises is not None:
             raise self.raises
