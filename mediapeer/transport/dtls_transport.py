@@ -310,7 +310,7 @@ class DtlsTransport(GuardedEmitter):
             if not data:
                 self._drops["empty_datagrams"] += 1
             elif 128 <= data[0] <= 191:
-                if self._state is State.CONNECTED or self._state in (State.NEW, State.CONNECTING):
+                if self._state not in (State.CLOSED, State.FAILED):
                     self._media.receive(data, self._now())
             elif 20 <= data[0] <= 63:
                 self._take_record(data)

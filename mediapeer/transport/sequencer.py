@@ -59,7 +59,7 @@ class Sequencer:
             else:
                 task = asyncio.get_running_loop().create_task(self._finish(_Begun(handling, awaited)))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._finished)
                 return
             if not self._waiting:
                 self._is_busy = False
@@ -69,16 +69,19 @@ class Sequencer:
     async def _finish(self, begun: "_Begun") -> None:
         """Finish one that waits, and then those behind it."""
         try:
+            await begun
+        except Exception as error:
+            self._on_error(error)
+        while self._waiting:
             try:
-                await begun
+                await self._waiting.popleft()
             except Exception as error:
                 self._on_error(error)
-            while self._waiting:
-                try:
-                    await self._waiting.popleft()
-                except Exception as error:
-                    self._on_error(error)
-        finally:
+        self._is_busy = False
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
             for handling in self._waiting or ():
                 handling.close()
             self._waiting = None

@@ -10,9 +10,11 @@ from aiortc.rtp import RtcpByePacket
 
 from mediapeer.dtls import AlertDescription, AlertReceived, CertificateRejected, HandshakeTimeout
 from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
-from mediapeer.transport.dtls_transport import EARLY_RECORDS
+from mediapeer.transport.dtls_transport import EARLY_DATAGRAMS, EARLY_RECORDS
 from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_SSRCS
+from mediapeer.transport.routes import SectionRoutes
 from mediapeer.transport.security import retransmission_timeout
+from mediapeer.transport.sequencer import WAITING
 from tests.transport.paths import (
     Association,
     Ends,
@@ -493,4 +495,167 @@ async def test_a_peer_that_makes_up_sources_is_not_given_room_for_all(network: N
     await asyncio.sleep(0.05)
     assert len(receiver.packets) == MAXIMUM_SSRCS
     assert ends.server.counters["rtp_of_too_many_sources"] == 100 - MAXIMUM_SSRCS
+    await ends.stop()
+
+
+# The path below
+
+
+@virtual
+async def test_a_path_that_is_asked_for_its_datagrams_serves_as_well(network: Network) -> None:
+    ends = Ends(pulled=True)
+    await ends.handshake()
+    association = Association()
+    ends.client._register_data_receiver(association)
+    await ends.server._send_data(b"a message")
+    await until(lambda: association.records)
+    ends.client_path.lose()
+    await until(lambda: ends.client.state == "failed")
+    assert isinstance(ends.client.error, ConnectionError)
+    await ends.stop()
+
+
+@virtual
+async def test_a_transport_over_a_path_that_is_asked_may_be_stopped_from_within(network: Network) -> None:
+    ends = Ends(pulled=True)
+    await ends.handshake()
+
+    class Hangup(Association):
+        async def _handle_data(self, data: bytes) -> None:
+            await ends.client.stop()
+            self.records.append(data)
+
+    association = Hangup()
+    ends.client._register_data_receiver(association)
+    await ends.server._send_data(b"go")
+    await until(lambda: ends.server.state == "closed")
+    assert association.records == [b"go"]
+    await ends.stop()
+
+
+@pytest.mark.parametrize("state", ["failed", "closed"])
+@virtual
+async def test_the_end_of_ice_is_the_failure_of_the_transport_and_other_states_are_not(
+    network: Network, state: str
+) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver, association = Receiver(), Association()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server._register_data_receiver(association)
+    for passing in ("disconnected", "checking", "connected", "completed"):
+        ends.server_path.tell(passing)
+    await ends.client._send_data(b"after a restart")
+    await until(lambda: association.records)
+    assert ends.server.state == "connected"
+    ends.server_path.lose(state)
+    assert ends.server.state == "failed"
+    assert state in str(ends.server.error)
+    assert receiver.disconnected
+    await ends.stop()
+
+
+@virtual
+async def test_over_a_path_that_has_ended_no_handshake_begins(network: Network) -> None:
+    ends = Ends()
+    ends.client_path.lose()
+    await ends.client.start(ends.server.getLocalParameters())
+    assert ends.client.state == "failed"
+    assert not ends.client_path.sent
+    await ends.stop()
+
+
+@virtual
+async def test_what_comes_before_start_waits_within_bounds_and_what_comes_after_the_end_is_nothing(
+    network: Network,
+) -> None:
+    ends = Ends()
+    for _ in range(EARLY_DATAGRAMS + 5):
+        ends.server.receive_datagram(b"\x16\xfe\xfd" + bytes(30))
+        ends.server.receive_datagram(b"")
+    assert ends.server.counters["early_datagrams_full"] == 5
+    await ends.handshake()
+    assert ends.server.state == "connected"
+    await ends.stop()
+    for data in (b"", b"\x80" * 40, b"\x16" * 40, b"\x17\xfe\xfd" + bytes(40)):
+        ends.server.receive_datagram(data)
+    assert ends.server.state == "closed"
+
+
+@virtual
+async def test_media_may_be_shed_before_control(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    await ends.client._send_rtp(rtp(1))
+    await ends.client._send_rtp(bytes(RtcpByePacket(sources=[1234])))
+    await ends.client._send_data(b"message")
+    assert [datagram[1] & 0x7F for datagram in ends.client_path.sent_droppable] == [96]
+    await ends.stop()
+
+
+@virtual
+async def test_packets_behind_a_receiver_that_waits_come_in_order_and_data_does_not_wait(
+    network: Network,
+) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver, association = Receiver(), Association()
+    receiver.waits = asyncio.Event()
+    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server._register_data_receiver(association)
+    for number in range(WAITING + 4):
+        await ends.client._send_rtp(rtp(number))
+    await ends.client._send_data(b"message")
+    await until(lambda: association.records)
+    assert receiver.packets == []
+    assert ends.server.counters["packet_handlers_full"] == 3
+    receiver.waits.set()
+    await until(lambda: len(receiver.packets) == WAITING + 1)
+    assert [packet.sequence_number for packet in receiver.packets] == list(range(WAITING + 1))
+    receiver.waits = asyncio.Event()
+    await ends.client._send_rtp(rtp(999))
+    await asyncio.sleep(0.01)
+    await ends.stop()
+
+
+@virtual
+async def test_a_stray_clienthello_in_a_call_changes_nothing(network: Network) -> None:
+    ends, stranger = Ends(), Ends()
+    await ends.handshake()
+    starting = asyncio.create_task(stranger.client.start(stranger.server.getLocalParameters()))
+    await asyncio.sleep(0.01)
+    for hello in stranger.client_path.sent:
+        ends.server_path.inject(hello)
+    association = Association()
+    ends.server._register_data_receiver(association)
+    await ends.client._send_data(b"still here")
+    await until(lambda: association.records)
+    assert ends.server.state == "connected"
+    await stranger.stop()
+    await starting
+    await ends.stop()
+
+
+@virtual
+async def test_a_section_is_received_lazily_over_the_transport(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server.media.set_section("1", SectionRoutes("1", "video", receiver, receive_parameters()))
+    first: list[str] = []
+
+    def start(mid: str) -> None:
+        first.append(mid)
+        asyncio.get_running_loop().call_later(
+            0.02, ends.server._register_rtp_receiver, receiver, receive_parameters()
+        )
+
+    ends.server.media.on_first_packet = start
+    for number in range(5):
+        await ends.client._send_rtp(rtp(number))
+    await until(lambda: len(receiver.packets) == 5)
+    assert first == ["1"]
+    assert [packet.sequence_number for packet in receiver.packets] == list(range(5))
+    (stream,) = ends.server.media.streams()
+    assert (stream.mid, stream.packets_received) == ("1", 5)
     await ends.stop()

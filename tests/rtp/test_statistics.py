@@ -1,0 +1,100 @@
+"""The counts of a source: loss, jitter and what a receiver report says of them."""
+
+import itertools
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediapeer.rtp import InboundStream
+from tests.rtp.packets import parsed
+
+
+def receive(stream: InboundStream, number: int, now: float = 0.0, timestamp: int = 0) -> int:
+    return stream.receive(parsed(number, b"12345", timestamp=timestamp, padding=3, mid="1"), now, 90000)
+
+
+def block(stream: InboundStream, now: float = 0.0) -> tuple[int, int, int, int, int, int, int]:
+    """SSRC, fraction lost, packets lost, highest, jitter, last report, delay."""
+    ssrc, loss, *rest = struct.unpack("!IIIIII", stream.report_block(now))
+    lost = loss & 0xFFFFFF
+    return (ssrc, loss >> 24, lost - (1 << 24) if lost & 0x800000 else lost, *rest)
+
+
+def test_bytes_are_told_apart_into_payload_and_headers() -> None:
+    stream = InboundStream(1, "1")
+    receive(stream, 1)
+    assert (stream.packets_received, stream.bytes_received) == (1, 5)
+    assert stream.header_bytes_received == 12 + 4 + 4 + 3
+
+
+def test_loss_is_counted_and_late_packets_take_it_back() -> None:
+    stream = InboundStream(7, "1")
+    for number in (10, 11, 15):
+        receive(stream, number)
+    assert stream.packets_lost == 3
+    assert block(stream)[:4] == (7, 128, 3, 15)
+    receive(stream, 12)
+    receive(stream, 9)
+    assert stream.packets_lost == 2
+    assert block(stream)[1] == 0, "since the last report none was lost"
+
+
+def test_the_sequence_number_wraps() -> None:
+    stream = InboundStream(1, "1")
+    extended = [receive(stream, number & 0xFFFF) for number in range(65530, 65545)]
+    assert [b - a for a, b in itertools.pairwise(extended)] == [1] * 14
+    assert stream.packets_lost == 0
+    assert block(stream)[3] == 65536 + 8
+
+
+def test_a_wild_step_is_a_new_beginning_and_no_loss() -> None:
+    stream = InboundStream(1, "1")
+    receive(stream, 1)
+    receive(stream, 20001)
+    receive(stream, 20003)
+    assert stream.packets_lost == 1
+
+
+def test_jitter_is_that_of_the_rfc() -> None:
+    stream = InboundStream(1, "1")
+    for number in range(100):
+        # Every second frame is 10 ms late: the transit time changes by that each time.
+        receive(stream, number, now=number / 30 + 0.01 * (number % 2), timestamp=number * 3000)
+    assert stream.jitter == pytest.approx(0.01, abs=0.001)
+    before = stream.jitter
+    receive(stream, 100, now=4000.0, timestamp=101 * 3000)
+    assert stream.jitter == before, "an hour's pause is no jitter"
+
+
+def test_a_receiver_report_answers_the_last_sender_report() -> None:
+    stream = InboundStream(1, "1")
+    receive(stream, 1)
+    assert block(stream)[5:] == (0, 0)
+    stream.receive_report(0x1111222233334444, 5, 6, 7, now=10.0)
+    assert block(stream, now=12.5)[5:] == (0x22223333, int(2.5 * 65536))
+    assert (stream.remote_packets_sent, stream.remote_bytes_sent, stream.remote_rtp_timestamp) == (6, 7, 5)
+
+
+def test_a_stream_flows_until_it_is_silent_or_says_goodbye() -> None:
+    stream = InboundStream(1, "1")
+    assert not stream.is_flowing(0.0, 1.0)
+    receive(stream, 1, now=5.0)
+    assert stream.is_flowing(5.9, 1.0)
+    assert not stream.is_flowing(6.0, 1.0)
+    stream.ended = True
+    assert not stream.is_flowing(5.0, 1.0)
+    receive(stream, 2, now=5.1)
+    assert stream.is_flowing(5.2, 1.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 0xFFFF), st.floats(0, 1e6), st.integers(0, 0xFFFFFFFF)), max_size=60)
+)
+def test_any_packets_leave_a_report_that_can_be_sent(packets: list[tuple[int, float, int]]) -> None:
+    stream = InboundStream(1, "1")
+    for number, now, timestamp in packets:
+        extended = receive(stream, number, now, timestamp)
+        assert extended & 0xFFFF == number
+        assert len(stream.report_block(now)) == 24
