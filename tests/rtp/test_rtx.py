@@ -84,6 +84,10 @@ def test_a_stream_that_is_gone_is_repaired_no_more() -> None:
     assert scene.repaired(repair) == 1
     scene.router.set_section(video("9", ssrcs=frozenset([1])))
     assert scene.repaired(repair) is None
+    scene.stream(4, mid="1")
+    assert scene.repaired(repair) == 4
+    scene.stream(4, mid="9")
+    assert scene.repaired(repair) is None, "it lives on, in another section"
 
 
 def test_the_packet_within_is_restored() -> None:

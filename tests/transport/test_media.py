@@ -29,6 +29,8 @@ from aiortc.rtp import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediapeer.transport.bandwidth import BandwidthEstimator
+from mediapeer.transport.feedback import MAXIMUM_NACKS
 from mediapeer.transport.media import MAXIMUM_SOURCES, UNROUTED_PACKETS, UNROUTED_PATIENCE, MediaPath
 from mediapeer.transport.routes import SectionRoutes
 from tests.rtp.packets import (
@@ -342,11 +344,16 @@ def test_a_nack_costs_no_more_than_a_sender_remembers() -> None:
     scene = Scene()
     sender = Sender(7)
     scene.path.register_sender(sender, None)  # type: ignore[arg-type]
-    body = struct.pack("!II", 1, 7) + struct.pack("!HH", 5, 0xFFFF) * 340
-    scene.give(struct.pack("!BBH", 0x81, 205, len(body) // 4) + body)
-    (packet,) = sender.feedback
-    assert isinstance(packet, RtcpRtpfbPacket)
-    assert sorted(packet.lost) == list(range(5, 22))
+    same = struct.pack("!HH", 5, 0xFFFF) * 340
+    different = b"".join(struct.pack("!HH", 17 * number, 0xFFFF) for number in range(340))
+    for entries in (same, different):
+        body = struct.pack("!II", 1, 7) + entries
+        scene.give(struct.pack("!BBH", 0x81, 205, len(body) // 4) + body)
+    first, second = sender.feedback
+    assert isinstance(first, RtcpRtpfbPacket)
+    assert isinstance(second, RtcpRtpfbPacket)
+    assert sorted(first.lost) == list(range(5, 22))
+    assert sorted(second.lost) == list(range(MAXIMUM_NACKS))
 
 
 def test_sender_reports_names_and_goodbyes_are_noted_where_they_belong() -> None:
@@ -447,6 +454,14 @@ def test_a_pause_of_a_week_costs_nothing_and_ends_no_estimate() -> None:
     scene.now += 7 * 86400
     send_for(scene, 5)
     assert scene.said()
+
+
+def test_the_estimator_keeps_no_source() -> None:
+    estimator = BandwidthEstimator(Counter())
+    for ssrc in range(50):
+        estimator.add(ssrc, ssrc / 100, 1000, ssrc)
+    assert estimator._estimator is not None
+    assert not estimator._estimator.ssrcs
 
 
 def test_nobody_is_told_who_did_not_ask() -> None:
