@@ -34,12 +34,14 @@ MAXIMUM_PACKET_LENGTH = 1500
 EARLY_PACKETS = 128
 #: Packets that wait for a section to be known, and as many for receivers to start.
 UNROUTED_PACKETS = 128
-#: Seconds that they wait for a section while there are others already.
+#: Seconds that packets wait for their section to be known.
 UNROUTED_PATIENCE = 2.0
 #: How many synchronization sources one section may have.
 MAXIMUM_SSRCS = SECTION_SOURCES
 #: How many sources may ever send authentic packets over one transport: libsrtp keeps a replay window for each.
 MAXIMUM_SOURCES = 512
+#: Sections without routes whose receivers are remembered: they may have some again.
+PAUSED_SECTIONS = 64
 #: Seconds between two notices that the peer was heard.
 _HEARD_INTERVAL = 0.1
 _ABS_SEND_TIME_LENGTH = 3
@@ -71,6 +73,7 @@ class MediaPath:
         self._last_heard = float("-inf")
         self._router = RtpRouter(counters)
         self._sections: dict[str, MediaSection] = {}
+        self._paused: dict[str, MediaSection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._feedback = Feedback(self._router, self._sections, counters, self._sequencer(), send)
         self._bandwidth = BandwidthEstimator(counters)
@@ -97,18 +100,30 @@ class MediaPath:
         To be called after each negotiation; what has not changed goes on undisturbed. The receiver gets packets
         once it has registered itself (``receive``); until then they wait, and :attr:`on_first_packet` is called.
         """
-        section = self._sections.get(mid)
         if routes is None:
-            self._sections.pop(mid, None)
-            self._router.remove_section(mid)
+            self._pause(mid)
         else:
-            if section is None or section.is_direct:
-                section = self._sections[mid] = MediaSection(routes, self._sequencer())
+            section = self._sections.get(mid) or self._paused.pop(mid, None)
+            if section is None:
+                section = MediaSection(routes, self._sequencer())
             else:
                 section.update(routes)
+            self._sections[mid] = section
             self._router.set_section(section.section)
             self._release_soon()
         self._takes_remb = any(s.routes.takes_remb for s in self._sections.values() if not s.is_direct)
+
+    def _pause(self, mid: str) -> None:
+        """Route nothing to a section. Its receiver goes on where it was when the section has routes again."""
+        section = self._sections.pop(mid, None)
+        self._router.remove_section(mid)
+        if section is None or section.is_direct:
+            return
+        section.waiting.clear()
+        section.is_announced = False
+        self._paused[mid] = section
+        if len(self._paused) > PAUSED_SECTIONS:
+            del self._paused[next(iter(self._paused))]
 
     def streams(self) -> list[InboundStream]:
         """The counts of every source that the peer sends, layers and retransmissions each for itself."""
@@ -126,7 +141,7 @@ class MediaPath:
 
         One that has no section gets a section of its own by its parameters, and every packet as it comes.
         """
-        for section in self._sections.values():
+        for section in (*self._sections.values(), *self._paused.values()):
             if section.routes.receiver is receiver and not section.is_direct:
                 section.is_started = True
                 self._release_soon()
@@ -141,6 +156,7 @@ class MediaPath:
 
     def unregister_receiver(self, receiver: RtpReceiver) -> None:
         """Give nothing to ``receiver`` any more."""
+        self._paused = {mid: s for mid, s in self._paused.items() if s.routes.receiver is not receiver}
         for mid, section in list(self._sections.items()):
             if section.routes.receiver is not receiver:
                 continue
@@ -163,7 +179,7 @@ class MediaPath:
         """Tell the receivers that nothing more comes, which ends their tracks; forget what waits."""
         self._early.clear()
         self._unrouted.clear()
-        for section in list(self._sections.values()):
+        for section in (*self._sections.values(), *self._paused.values()):
             section.waiting.clear()
             if section.routes.receiver is None:
                 continue
@@ -219,7 +235,10 @@ class MediaPath:
         if self._unrouted and self._sections:
             unrouted, self._unrouted = self._unrouted, deque()
             for packet, arrival in unrouted:
-                self._route(packet, arrival, now)
+                if now - arrival > UNROUTED_PATIENCE:
+                    self._counters["unrouted_rtp"] += 1
+                else:
+                    self._route(packet, arrival, now)
         for section in list(self._sections.values()):
             while section.waiting and section.is_started:
                 self._hand_over(section, *section.waiting.popleft())

@@ -104,6 +104,7 @@ class MediaSection:
             self.is_started = self.is_announced = False
             self.waiting.clear()
             self.selector = LayerSelector(self.section)
+        self.is_direct = False
         self.routes = routes
         self.section = self.selector.section = routes.to_section()
 

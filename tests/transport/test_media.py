@@ -31,7 +31,13 @@ from hypothesis import strategies as st
 
 from mediapeer.transport.bandwidth import BandwidthEstimator
 from mediapeer.transport.feedback import MAXIMUM_NACKS
-from mediapeer.transport.media import MAXIMUM_SOURCES, UNROUTED_PACKETS, UNROUTED_PATIENCE, MediaPath
+from mediapeer.transport.media import (
+    MAXIMUM_SOURCES,
+    PAUSED_SECTIONS,
+    UNROUTED_PACKETS,
+    UNROUTED_PATIENCE,
+    MediaPath,
+)
 from mediapeer.transport.routes import SectionRoutes
 from tests.rtp.packets import (
     DELTA,
@@ -246,6 +252,43 @@ def test_another_receiver_for_a_section_begins_anew() -> None:
     scene.give(rtp(3))
     assert scene.numbers("1") == [2]
     assert scene.path.streams()[0].packets_received == 3, "it is still counted"
+
+
+def test_a_section_on_hold_goes_on_with_the_receiver_that_has_started() -> None:
+    scene = Scene("1")
+    scene.give(rtp(100, mid="1", timestamp=5000))
+    scene.path.set_section("1", None)
+    scene.give(rtp(101, mid="1"))
+    scene.now += 3
+    scene.section("1", started=False)
+    scene.path.release(scene.now)
+    assert scene.counters["unrouted_rtp"] == 1, "what came during the hold is too old"
+    scene.give(rtp(40000, ssrc=7, mid="1", timestamp=99))
+    assert scene.numbers("1") == [100, 101], "one source to the receiver, though it is another"
+    assert [packet.ssrc for packet in scene.receivers["1"].packets] == [1000, 1000]
+    scene.path.set_section("1", None)
+    scene.path.disconnect()
+    assert scene.receivers["1"].disconnected
+
+
+def test_a_receiver_that_starts_while_its_section_is_on_hold_is_started() -> None:
+    scene = Scene("1", started=False)
+    scene.give(rtp(1, mid="1"))
+    scene.path.set_section("1", None)
+    scene.start("1")
+    scene.section("1", started=False)
+    scene.give(rtp(2, mid="1"))
+    assert scene.numbers("1") == [2]
+
+
+def test_what_is_remembered_of_sections_on_hold_is_bounded() -> None:
+    scene = Scene()
+    for number in range(1, 200):
+        scene.section(str(number))
+        scene.path.set_section(str(number), None)
+    assert len(scene.path._paused) == PAUSED_SECTIONS
+    scene.path.unregister_receiver(scene.receivers["199"])
+    assert len(scene.path._paused) == PAUSED_SECTIONS - 1
 
 
 # Layers and retransmissions
