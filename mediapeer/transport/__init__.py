@@ -2,6 +2,16 @@
 
 from mediapeer.transport.dtls_transport import DatagramPath, DtlsTransport
 from mediapeer.transport.emitter import GuardedEmitter
+from mediapeer.transport.media import MediaPath
+from mediapeer.transport.routes import SectionRoutes
 from mediapeer.transport.stats import DtlsTransportStats, RTCCertificateStats
 
-__all__ = ["DatagramPath", "DtlsTransport", "DtlsTransportStats", "GuardedEmitter", "RTCCertificateStats"]
+__all__ = [
+    "DatagramPath",
+    "DtlsTransport",
+    "DtlsTransportStats",
+    "GuardedEmitter",
+    "MediaPath",
+    "RTCCertificateStats",
+    "SectionRoutes",
+]
