@@ -13,6 +13,7 @@ from benchmarks.flood import FLOODS, openssl_flood, our_flood
 from benchmarks.handshake import SUITES, Clocks, openssl_configuration, openssl_handshake, our_configuration
 from benchmarks.handshake import our_handshake as handshake
 from benchmarks.memory import growth, in_fresh_process
+from benchmarks.mux import FORGERIES, AioiceReceiver, OurReceiver, cpu
 from benchmarks.record import our_association, our_protect, our_unprotect
 from mediapeer.dtls import CipherSuite, NamedGroup, ProtocolVersion
 
@@ -144,4 +145,12 @@ def test_memory_is_what_a_fresh_process_grows_by() -> None:
 
 
 def test_each_benchmark_is_listed() -> None:
-    assert names() == ["call", "flood", "handshake", "memory", "record"]
+    assert names() == ["call", "flood", "handshake", "memory", "mux", "record"]
+
+
+@pytest.mark.parametrize("make", [OurReceiver, AioiceReceiver])
+@pytest.mark.parametrize("kind", [None, *FORGERIES])
+def test_a_mux_under_a_flood_still_hands_over_what_is_genuine(
+    make: type[OurReceiver | AioiceReceiver], kind: str | None
+) -> None:
+    assert set(cpu(make, kind)) == {"CPU of a datagram"}

@@ -1,6 +1,28 @@
-"""Connectivity: full ICE on aioice, made safe to stand in front of a network (RFC 8445, RFC 7675)."""
+"""Connectivity: one UDP port for all sessions, lite and full ICE above it (RFC 8445, RFC 8838, RFC 7675)."""
 
+from mediapeer.ice.candidate import Candidate, CandidateError, IceParameters
 from mediapeer.ice.connection import IceConnection
 from mediapeer.ice.liveness import Liveness, PathLiveness
+from mediapeer.ice.mux import MuxSession, MuxSocket, UdpMux
+from mediapeer.ice.options import GatheringState, IceOptions, IceServer, IceState
+from mediapeer.ice.pair import CandidatePair, PairState
+from mediapeer.ice.transport import IceTransport
 
-__all__ = ["IceConnection", "Liveness", "PathLiveness"]
+__all__ = [
+    "Candidate",
+    "CandidateError",
+    "CandidatePair",
+    "GatheringState",
+    "IceConnection",
+    "IceOptions",
+    "IceParameters",
+    "IceServer",
+    "IceState",
+    "IceTransport",
+    "Liveness",
+    "MuxSession",
+    "MuxSocket",
+    "PairState",
+    "PathLiveness",
+    "UdpMux",
+]
