@@ -17,19 +17,13 @@ if TYPE_CHECKING:
         MediaStreamError,
         MediaStreamTrack,
         RTCBundlePolicy,
-        RTCCertificate,
         RTCDataChannel,
         RTCDataChannelParameters,
         RTCDtlsFingerprint,
         RTCDtlsParameters,
-        RTCIceCandidate,
         RTCIceParameters,
         RTCIceServer,
         RTCIceTransportPolicy,
-        RTCInboundRtpStreamStats,
-        RTCOutboundRtpStreamStats,
-        RTCRemoteInboundRtpStreamStats,
-        RTCRemoteOutboundRtpStreamStats,
         RTCRtcpParameters,
         RTCRtpCapabilities,
         RTCRtpCodecCapability,
@@ -38,41 +32,68 @@ if TYPE_CHECKING:
         RTCRtpHeaderExtensionCapability,
         RTCRtpHeaderExtensionParameters,
         RTCRtpParameters,
-        RTCRtpReceiver,
-        RTCRtpSender,
         RTCRtpSynchronizationSource,
-        RTCRtpTransceiver,
         RTCSctpCapabilities,
-        RTCSctpTransport,
         RTCSessionDescription,
         RTCStatsReport,
         RTCTransportStats,
         VideoStreamTrack,
     )
 
-    from mediapeer.peer import RTCConfiguration, RTCIceGatherer, RTCIceTransport, RTCPeerConnection
+    from mediapeer.ice import UdpMux
+    from mediapeer.peer import (
+        CertificateRotation,
+        InvalidModificationError,
+        RTCCertificate,
+        RTCConfiguration,
+        RTCIceCandidate,
+        RTCIceGatherer,
+        RTCIceTransport,
+        RTCPeerConnection,
+        RTCRtpReceiver,
+        RTCRtpSender,
+        RTCRtpTransceiver,
+        RTCSctpTransport,
+    )
+    from mediapeer.peer.stats import (
+        RTCCodecStats,
+        RTCDataChannelStats,
+        RTCIceCandidatePairStats,
+        RTCIceCandidateStats,
+        RTCInboundRtpStreamStats,
+        RTCOutboundRtpStreamStats,
+        RTCPeerConnectionStats,
+        RTCRemoteInboundRtpStreamStats,
+        RTCRemoteOutboundRtpStreamStats,
+    )
     from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
     from mediapeer.transport import DtlsTransport as RTCDtlsTransport
 
 
 __all__ = [
     "AudioStreamTrack",
+    "CertificateRotation",
     "DtlsTransport",
     "DtlsTransportStats",
     "InvalidAccessError",
+    "InvalidModificationError",
     "InvalidStateError",
     "MediaStreamError",
     "MediaStreamTrack",
     "RTCBundlePolicy",
     "RTCCertificate",
     "RTCCertificateStats",
+    "RTCCodecStats",
     "RTCConfiguration",
     "RTCDataChannel",
     "RTCDataChannelParameters",
+    "RTCDataChannelStats",
     "RTCDtlsFingerprint",
     "RTCDtlsParameters",
     "RTCDtlsTransport",
     "RTCIceCandidate",
+    "RTCIceCandidatePairStats",
+    "RTCIceCandidateStats",
     "RTCIceGatherer",
     "RTCIceParameters",
     "RTCIceServer",
@@ -81,6 +102,7 @@ __all__ = [
     "RTCInboundRtpStreamStats",
     "RTCOutboundRtpStreamStats",
     "RTCPeerConnection",
+    "RTCPeerConnectionStats",
     "RTCRemoteInboundRtpStreamStats",
     "RTCRemoteOutboundRtpStreamStats",
     "RTCRtcpParameters",
@@ -100,20 +122,42 @@ __all__ = [
     "RTCSessionDescription",
     "RTCStatsReport",
     "RTCTransportStats",
+    "UdpMux",
     "VideoStreamTrack",
 ]
 
-#: The module of each name that is ours, and what it is called there; all others are aiortc's as they are.
-_OURS = {
-    "DtlsTransport": ("mediapeer.transport", "DtlsTransport"),
-    "DtlsTransportStats": ("mediapeer.transport", "DtlsTransportStats"),
-    "RTCCertificateStats": ("mediapeer.transport", "RTCCertificateStats"),
-    "RTCConfiguration": ("mediapeer.peer", "RTCConfiguration"),
-    "RTCDtlsTransport": ("mediapeer.transport", "DtlsTransport"),
-    "RTCIceGatherer": ("mediapeer.peer", "RTCIceGatherer"),
-    "RTCIceTransport": ("mediapeer.peer", "RTCIceTransport"),
-    "RTCPeerConnection": ("mediapeer.peer", "RTCPeerConnection"),
+#: The names that are ours by the module they come from; all others are aiortc's as they are.
+_MODULES = {
+    "mediapeer.ice": ("UdpMux",),
+    "mediapeer.peer": (
+        "CertificateRotation",
+        "InvalidModificationError",
+        "RTCCertificate",
+        "RTCConfiguration",
+        "RTCIceCandidate",
+        "RTCIceGatherer",
+        "RTCIceTransport",
+        "RTCPeerConnection",
+        "RTCRtpReceiver",
+        "RTCRtpSender",
+        "RTCRtpTransceiver",
+        "RTCSctpTransport",
+    ),
+    "mediapeer.peer.stats": (
+        "RTCCodecStats",
+        "RTCDataChannelStats",
+        "RTCIceCandidatePairStats",
+        "RTCIceCandidateStats",
+        "RTCInboundRtpStreamStats",
+        "RTCOutboundRtpStreamStats",
+        "RTCPeerConnectionStats",
+        "RTCRemoteInboundRtpStreamStats",
+        "RTCRemoteOutboundRtpStreamStats",
+    ),
+    "mediapeer.transport": ("DtlsTransport", "DtlsTransportStats", "RTCCertificateStats"),
 }
+_OURS = {name: (module, name) for module, names in _MODULES.items() for name in names}
+_OURS["RTCDtlsTransport"] = ("mediapeer.transport", "DtlsTransport")
 
 
 def __getattr__(name: str) -> object:

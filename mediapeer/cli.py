@@ -14,10 +14,9 @@ try:
     from collections.abc import Callable, Sequence
     from typing import IO
 
-    from aiortc.rtcicetransport import parse_stun_turn_uri
-
-    from mediapeer import RTCConfiguration, RTCIceServer, __version__
-    from signaling import AddressInUse, ServerOptions, SignalingServer, run_server
+    from mediapeer import RTCConfiguration, RTCIceServer, RTCIceTransportPolicy, __version__
+    from mediapeer.ice import ServerUrl
+    from signaling import AddressInUse, MediaPortError, ServerOptions, SignalingServer, run_server
     from signaling.guard import is_loopback
 except KeyboardInterrupt:
     sys.exit(130)
@@ -36,8 +35,15 @@ examples:
       localhost, so put a proxy with TLS in front, and name it with --allowed-host. There are no accounts:
       whoever reaches the server can call it and can see and delete the recordings.
 
+  mediapeer serve --host 0.0.0.0 --ice-address 10.0.0.5=192.0.2.7 --ice-port 40000
+      On a machine behind a 1:1 NAT: its own address is 10.0.0.5, others reach it at 192.0.2.7. All calls use UDP
+      port 40000, so the firewall needs one opening.
+
   mediapeer serve --stun stun:stun.example.org:3478
       Find this machine's public address. No STUN server is asked unless you name one.
+
+  mediapeer serve --turn turn:192.0.2.9:3478 --turn-username me --relay-only
+      Reach the other side by way of a TURN server, and never otherwise.
 
   mediapeer serve --keylog keys.txt
       Write the secrets of every handshake, to read a capture of the call with Wireshark.
@@ -107,10 +113,26 @@ def _add_call_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--ice-address",
         action="append",
-        type=_address,
-        metavar="ADDRESS",
-        help="an address of this machine to offer to the other side; may be repeated (default: 127.0.0.1 when "
-        "--host is a loopback address, otherwise all of this machine's)",
+        type=_ice_address,
+        metavar="ADDRESS[=PUBLIC]",
+        help="an address of this machine to offer to the other side, or the public address that a 1:1 NAT gives "
+        "it; may be repeated (default: 127.0.0.1 when --host is a loopback address, otherwise all of this "
+        "machine's)",
+    )
+    group.add_argument(
+        "--ice-port",
+        type=_ice_port,
+        default=0,
+        metavar="N[-M]",
+        help="UDP port of all calls, or a range to take the first free one from (default: any that is free)",
+    )
+    group.add_argument(
+        "--ice",
+        choices=("auto", "lite", "full"),
+        default="auto",
+        help="lite: answer connectivity checks only, which sets calls up sooner, for addresses that the other side "
+        "can reach; full: check paths too (default: lite when the addresses are known and no STUN or TURN server "
+        "is named)",
     )
     group.add_argument(
         "--stun",
@@ -118,10 +140,18 @@ def _add_call_options(group: argparse._ArgumentGroup) -> None:
         type=_stun_url,
         default=[],
         metavar="URL",
-        help="a STUN server, as stun:HOST:PORT",
+        help="a STUN server, as stun:HOST:PORT; may be repeated",
     )
     group.add_argument(
-        "--turn", type=_turn_url, metavar="URL", help="a TURN server, as turn:HOST:PORT or turns:HOST:PORT"
+        "--turn",
+        action="append",
+        type=_turn_url,
+        default=[],
+        metavar="URL",
+        help="a TURN server, as turn:HOST:PORT or turns:HOST:PORT; may be repeated",
+    )
+    group.add_argument(
+        "--relay-only", action="store_true", help="use TURN servers only, so that nobody learns our addresses"
     )
     group.add_argument(
         "--turn-username",
@@ -184,6 +214,10 @@ def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -
 
     try:
         asyncio.run(run_server(server, options.host, options.port, options.allowed_host, announce))
+    except MediaPortError as error:
+        raise UsageError(
+            f"calls have no UDP port: {error}. Give other --ice-address or --ice-port options."
+        ) from error
     except AddressInUse:
         raise UsageError(
             f"port {options.port} on {options.host} is taken by another program (perhaps another mediapeer). "
@@ -196,15 +230,29 @@ def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -
 
 def _configuration(options: argparse.Namespace, key_log: Callable[[str], None] | None) -> RTCConfiguration:
     servers = [RTCIceServer(urls=url) for url in options.stun]
-    if options.turn is not None:
+    if options.turn:
         password = os.environ.get(TURN_PASSWORD_VARIABLE)
         if options.turn_username is None or password is None:
             raise UsageError(f"--turn needs --turn-username, and the password in {TURN_PASSWORD_VARIABLE}")
-        servers.append(RTCIceServer(urls=options.turn, username=options.turn_username, credential=password))
-    addresses = options.ice_address
-    if addresses is None and is_loopback(options.host):
-        addresses = ["::1" if options.host == "::1" else "127.0.0.1"]
-    return RTCConfiguration(iceServers=servers, iceAddresses=addresses, keyLog=key_log)
+        servers += [
+            RTCIceServer(urls=url, username=options.turn_username, credential=password)
+            for url in options.turn
+        ]
+    elif options.relay_only:
+        raise UsageError("--relay-only needs a TURN server: name one with --turn")
+    mapping: dict[str, str | None] = dict(options.ice_address or ())
+    if not mapping and is_loopback(options.host):
+        mapping["::1" if options.host == "::1" else "127.0.0.1"] = None
+    is_reachable = bool(mapping) and not servers
+    return RTCConfiguration(
+        iceServers=servers,
+        iceTransportPolicy=RTCIceTransportPolicy.RELAY if options.relay_only else RTCIceTransportPolicy.ALL,
+        iceAddresses=list(mapping) or None,
+        icePort=options.ice_port,
+        iceLite=options.ice == "lite" or (options.ice == "auto" and is_reachable),
+        icePublicAddresses={own: public for own, public in mapping.items() if public is not None},
+        keyLog=key_log,
+    )
 
 
 def _check_record_directory(directory: pathlib.Path) -> None:
@@ -290,10 +338,10 @@ def _turn_url(text: str) -> str:
 
 def _server_url(text: str, kind: str, form: str) -> str:
     try:
-        parsed = parse_stun_turn_uri(text)
+        is_right = ServerUrl.parse(text).is_turn is (kind == "turn")
     except ValueError:
-        parsed = {}
-    if parsed.get("scheme") not in (kind, f"{kind}s") or not 0 < parsed["port"] <= 65_535:
+        is_right = False
+    if not is_right:
         raise argparse.ArgumentTypeError(f"{text!r} is not the URL of a {kind.upper()} server: write {form}")
     return text
 
@@ -304,6 +352,21 @@ def _host_name(text: str) -> str:
             f"{text!r} is not the name of a host: give the name alone, like call.example.org"
         )
     return text
+
+
+def _ice_address(text: str) -> tuple[str, str | None]:
+    own, equals, public = text.partition("=")
+    return _address(own), _address(public) if equals else None
+
+
+def _ice_port(text: str) -> int | range:
+    first, dash, last = text.partition("-")
+    if not dash:
+        return _port(text)
+    ports = range(_port(first), _port(last) + 1)
+    if not ports or ports.start == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of ports: write it like 40000-40010")
+    return ports
 
 
 def _address(text: str) -> str:

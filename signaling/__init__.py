@@ -6,7 +6,7 @@ from signaling.echo import echo
 from signaling.errors import CallRefused, HandlerError, Problem
 from signaling.guard import Guard
 from signaling.recordings import RecordingStore
-from signaling.run import AddressInUse, run_server
+from signaling.run import AddressInUse, MediaPortError, run_server
 from signaling.server import ServerOptions, SignalingServer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CallState",
     "Guard",
     "HandlerError",
+    "MediaPortError",
     "Problem",
     "RecordingStore",
     "ServerOptions",

@@ -180,7 +180,7 @@ class Call:
         self._check_not_ending()
         await self.peer_connection.setLocalDescription(await self.peer_connection.createAnswer())
         self._check_not_ending()
-        return self.peer_connection.localDescription.sdp
+        return self._local_sdp()
 
     async def offer(self) -> str:
         """Make our offer from what the handler added.
@@ -191,7 +191,14 @@ class Call:
         if "\nm=" not in description.sdp:
             raise HandlerError("The program that handles calls offers neither media nor a data channel.")
         await self.peer_connection.setLocalDescription(description)
-        return self.peer_connection.localDescription.sdp
+        return self._local_sdp()
+
+    def _local_sdp(self) -> str:
+        """Our description with all its candidates."""
+        description = self.peer_connection.localDescription
+        if description is None:
+            raise CallRefused(self.reason or "The call has ended.")
+        return description.sdp
 
     async def accept_answer(self, sdp: str) -> None:
         """Take the other side's answer to our offer, as it comes; the server's method of this name checks it.

@@ -24,6 +24,10 @@ class AddressInUse(OSError):
     """The port is taken by another program."""
 
 
+class MediaPortError(OSError):
+    """The UDP sockets for calls cannot be opened."""
+
+
 async def run_server(
     server: SignalingServer,
     host: str = "127.0.0.1",
@@ -40,8 +44,13 @@ async def run_server(
     :param allowed_hosts: further names under which the server is reached; see :class:`signaling.Guard`.
     :param on_started: called with the URL to open once the server listens.
     :raises AddressInUse: when the port is taken.
+    :raises MediaPortError: when no UDP socket for calls can be opened.
     :raises OSError: when the address cannot be used.
     """
+    try:
+        await server.open()
+    except OSError as error:
+        raise MediaPortError(str(error)) from error
     application = create_application(server, Guard(host, allowed_hosts))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
     await runner.setup()

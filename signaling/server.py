@@ -2,13 +2,15 @@
 
 import asyncio
 import collections
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mediapeer import RTCConfiguration, RTCPeerConnection
+from mediapeer import RTCConfiguration, RTCPeerConnection, UdpMux
+from mediapeer.ice import host_addresses
 from signaling.call import Call, CallHandler, CallState, Direction
 from signaling.echo import echo
 from signaling.errors import CallRefused, HandlerError, Problem
@@ -36,7 +38,8 @@ class ServerOptions:
     """What a server is told beforehand."""
 
     configuration: RTCConfiguration = field(default_factory=RTCConfiguration)
-    "For every peer connection."
+    """For every peer connection. They share one UDP socket for each address, on ``icePort``, or on any port that is
+    free when that is 0."""
     record_directory: pathlib.Path = pathlib.Path("recordings")
     maximum_calls: int = 50
     "Calls at a time; one more is refused."
@@ -68,6 +71,9 @@ class SignalingServer:
         self._handler: CallHandler = echo
         self._ended: collections.OrderedDict[str, str] = collections.OrderedDict()
         self._draining = False
+        self._configuration = self.options.configuration
+        self._mux: UdpMux | None = None
+        self._opening = asyncio.Lock()
 
     def on_call(self, handler: CallHandler) -> CallHandler:
         """Say what to do with each call, as a decorator. See :class:`Call` for what a handler may do."""
@@ -79,6 +85,20 @@ class SignalingServer:
         """Whether the server is shutting down and takes no calls."""
         return self._draining
 
+    async def open(self) -> None:
+        """Open the sockets of all calls. The first call does it when nobody has; to be told of an error before that.
+
+        :raises OSError: when none of the addresses can be used, or the port is taken on one of them.
+        """
+        async with self._opening:
+            if self._mux is None and self._configuration.iceMux is None and not self._draining:
+                configuration = self.options.configuration
+                addresses = configuration.iceAddresses
+                if addresses is None:
+                    addresses = host_addresses()
+                self._mux = await UdpMux.open(addresses, configuration.icePort)
+                self._configuration = dataclasses.replace(configuration, iceMux=self._mux)
+
     async def answer_call(self, offer: str) -> tuple[Call, str]:
         """Answer somebody's offer.
 
@@ -86,6 +106,7 @@ class SignalingServer:
         :raises Problem: when the offer cannot be used, there is no room, or the handler failed.
         """
         offer = _checked(offer, "offer")
+        await self._open_for_call()
         call = self._new_call("incoming")
         try:
             await call.set_up(self._handler)
@@ -106,6 +127,7 @@ class SignalingServer:
         :returns: the call and the offer.
         :raises Problem: when there is no room, or the handler failed.
         """
+        await self._open_for_call()
         call = self._new_call("outgoing")
         try:
             await call.set_up(self._handler)
@@ -149,6 +171,18 @@ class SignalingServer:
         self._draining = True
         calls = list(self.calls.values())
         await asyncio.gather(*(call.close("The server is shutting down.") for call in calls))
+        mux, self._mux = self._mux, None
+        if mux is not None:
+            await mux.close()
+
+    async def _open_for_call(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            logger.error("the UDP sockets for calls cannot be opened: %s", error)
+            raise Problem(
+                503, "No way for media", f"The server cannot open its UDP port: {error}."
+            ) from error
 
     def _new_call(self, direction: Direction) -> Call:
         if self._draining:
@@ -165,7 +199,7 @@ class SignalingServer:
                 f"It has {self.options.maximum_calls} calls, as many as it takes. Try again later.",
                 {"Retry-After": "10"},
             )
-        call = Call(RTCPeerConnection(self.options.configuration), direction)
+        call = Call(RTCPeerConnection(self._configuration), direction)
         self.calls[call.id] = call
         timer = self._call_later(self.options.connect_timeout, lambda: self._give_up(call))
         call.on("state", lambda state: self._on_state(call, state, timer))

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mediapeer import __version__, cli
+from mediapeer import RTCConfiguration, RTCIceTransportPolicy, __version__, cli
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -72,12 +72,40 @@ def test_addresses_and_servers_can_be_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert servers == ["stun:192.0.2.1", "turn:192.0.2.1:3478"]
 
 
+def full_configuration(*arguments: str) -> RTCConfiguration:
+    return cli._configuration(cli.build_parser().parse_args(["serve", *arguments]), None)
+
+
+def test_a_public_address_a_port_and_the_kind_of_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIAPEER_TURN_PASSWORD", "secret")
+    mapped = full_configuration("--ice-address", "10.0.0.5=192.0.2.7", "--ice-port", "40000-40010")
+    assert mapped.iceAddresses == ["10.0.0.5"]
+    assert mapped.icePublicAddresses == {"10.0.0.5": "192.0.2.7"}
+    assert mapped.icePort == range(40000, 40011)
+    assert full_configuration("--ice-port", "40000").icePort == 40000
+    assert full_configuration().iceLite
+    assert mapped.iceLite
+    assert not full_configuration("--ice", "full").iceLite
+    assert not full_configuration("--host", "192.0.2.7").iceLite, (
+        "which of its addresses are reached is not known"
+    )
+    assert not full_configuration("--stun", "stun:192.0.2.1").iceLite
+    relayed = full_configuration("--turn", "turn:192.0.2.1", "--turn-username", "me", "--relay-only")
+    assert relayed.iceTransportPolicy is RTCIceTransportPolicy.RELAY
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--port", "http"], "is not a port"),
         (["--port", "70000"], "is not a port"),
         (["--ice-address", "localhost"], "is not an IP address"),
+        (["--ice-address", "127.0.0.1=somewhere"], "is not an IP address"),
+        (["--ice-address", "192.0.2.7", "--port", "0"], "calls have no UDP port"),
+        (["--ice-port", "x"], "is not a port"),
+        (["--ice-port", "5000-4000"], "is not a range of ports"),
+        (["--ice", "heavy"], "lite"),
+        (["--relay-only"], "--turn"),
         (["--max-calls", "0"], "is not a number of 1 or more"),
         (["--stun", "stun.example"], "stun:HOST:PORT"),
         (["--stun", "stun:"], "stun:HOST:PORT"),

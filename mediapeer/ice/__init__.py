@@ -1,10 +1,10 @@
 """Connectivity: one UDP port for all sessions, lite and full ICE above it (RFC 8445, RFC 8838, RFC 7675)."""
 
+from mediapeer.ice.addresses import host_addresses
 from mediapeer.ice.candidate import Candidate, CandidateError, IceParameters
-from mediapeer.ice.connection import IceConnection
 from mediapeer.ice.liveness import Liveness, PathLiveness
 from mediapeer.ice.mux import MuxSession, MuxSocket, UdpMux
-from mediapeer.ice.options import GatheringState, IceOptions, IceServer, IceState
+from mediapeer.ice.options import GatheringState, IceOptions, IceServer, IceState, ServerUrl
 from mediapeer.ice.pair import CandidatePair, PairState
 from mediapeer.ice.transport import IceTransport
 
@@ -13,7 +13,6 @@ __all__ = [
     "CandidateError",
     "CandidatePair",
     "GatheringState",
-    "IceConnection",
     "IceOptions",
     "IceParameters",
     "IceServer",
@@ -24,5 +23,7 @@ __all__ = [
     "MuxSocket",
     "PairState",
     "PathLiveness",
+    "ServerUrl",
     "UdpMux",
+    "host_addresses",
 ]

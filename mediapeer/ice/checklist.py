@@ -342,17 +342,19 @@ class CheckList(aioice.Connection):
         pair.record.responses_sent += 1
         self._authenticated(pair)
         nominating = "USE-CANDIDATE" in message.attributes and not self.ice_controlling
-        if nominating:
-            if message.transaction_id in self._nominations:
-                nominating = False
-            else:
-                self._nominations.append(message.transaction_id)
-                pair.remote_nominated = True
+        if nominating and message.transaction_id in self._nominations:
+            nominating = False
+        elif nominating:
+            pair.remote_nominated = True
         if self.state in (IceState.NEW, IceState.FAILED):
             return
         if pair.state is not State.SUCCEEDED:
+            # Who repeats the peer's check from an address of his own gets no further than this: it is not
+            # counted as a nomination, so the peer's own copy, though it comes later, still is one.
             self._trigger(pair)
         else:
+            if nominating:
+                self._nominations.append(message.transaction_id)
             self._peer_checked(pair, nominating=nominating)
 
     def _trigger(self, pair: Pair) -> None:

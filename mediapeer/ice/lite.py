@@ -397,7 +397,7 @@ class IceLiteAgent:
         if seen_at not in (None, key):
             # A NAT does not change its mind within one transaction; somebody repeats what he has seen.
             self.counters["replayed_checks"] += 1
-            if pair is None:
+            if pair is None and source not in self._remote_candidates:
                 return _NOTHING
         if pair is None:
             pair = self._new_pair(generation, key, message.priority or 0, outputs)
@@ -405,7 +405,7 @@ class IceLiteAgent:
         pair.responses_sent += 1
         answer = binding_success(message.transaction_id, source, generation.local.password)
         outputs.append(Respond(answer, socket, source))
-        if seen_at is not None:
+        if seen_at is not None and not (seen_at != key and self._is_the_signalled_one(generation, source)):
             return outputs
         outputs.append(Claim(socket, source))
         if message.use_candidate:
@@ -417,6 +417,13 @@ class IceLiteAgent:
         self._patience.heard(now)
         self._update_state(now, outputs)
         return outputs
+
+    def _is_the_signalled_one(self, generation: _Generation, source: Address) -> bool:
+        """Whether of two copies of a check the one from ``source`` is the peer's: only it is a candidate of his."""
+        selected = generation.selected
+        return source in self._remote_candidates and (
+            selected is None or selected.address not in self._remote_candidates
+        )
 
     def _new_pair(
         self, generation: _Generation, key: tuple[Hashable, Address], priority: int, outputs: list[Output]

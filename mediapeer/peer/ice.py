@@ -1,21 +1,121 @@
-"""aiortc's ICE classes, standing on our ICE agent."""
+"""aiortc's (that is, ORTC's and W3C's) names for ICE, standing on :class:`mediapeer.ice.IceTransport`."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import aiortc
-from aiortc.rtcicetransport import ICE_TRANSPORT_POLICIES, connection_kwargs
+from aiortc.exceptions import InvalidStateError
 
-from mediapeer.ice import IceConnection, Liveness
-from mediapeer.ice.addresses import check_addresses
+from mediapeer.ice import (
+    Candidate,
+    GatheringState,
+    IceOptions,
+    IceParameters,
+    IceState,
+    IceTransport,
+)
+from mediapeer.peer.configuration import ice_servers
 from mediapeer.transport import GuardedEmitter
 
 
-class RTCIceGatherer(GuardedEmitter, aiortc.RTCIceGatherer):
-    """Gathers candidates through :class:`mediapeer.ice.IceConnection`.
+@dataclass
+class RTCIceCandidate(aiortc.RTCIceCandidate):
+    """A candidate with the section that it is for; aiortc's, which also reads and writes W3C's form of it."""
+
+    usernameFragment: str | None = None
+    "The generation of ICE that it belongs to (W3C webrtc §4.8.1.1)."
+
+    @property
+    def candidate(self) -> str:
+        """The candidate as ``a=candidate`` has it, ``candidate:`` included."""
+        return f"candidate:{candidate_to_ice(self).to_sdp()}"
+
+    def toJSON(self) -> dict[str, Any]:
+        """W3C's ``RTCIceCandidateInit``, which browsers send and take."""
+        return {
+            "candidate": self.candidate,
+            "sdpMid": self.sdpMid,
+            "sdpMLineIndex": self.sdpMLineIndex,
+            "usernameFragment": self.usernameFragment,
+        }
+
+    @classmethod
+    def fromJSON(cls, init: dict[str, Any]) -> "RTCIceCandidate | None":
+        """From W3C's ``RTCIceCandidateInit``; ``None`` for the empty candidate, which is their end.
+
+        :raises ValueError: when it does not parse.
+        """
+        text = init.get("candidate", "")
+        if not isinstance(text, str):
+            raise ValueError("an ICE candidate's member candidate is a string")
+        if not text:
+            return None
+        mid, index, ufrag = init.get("sdpMid"), init.get("sdpMLineIndex"), init.get("usernameFragment")
+        if (
+            not isinstance(mid, str | None)
+            or not isinstance(index, int | None)
+            or not isinstance(ufrag, str | None)
+        ):
+            raise ValueError("an ICE candidate names its section by a string and an integer")
+        return candidate_from_ice(Candidate.from_sdp(text), mid, index, ufrag)
+
+
+def candidate_from_ice(
+    candidate: Candidate, mid: str | None = None, index: int | None = None, ufrag: str | None = None
+) -> RTCIceCandidate:
+    """A candidate as the program sees it."""
+    return RTCIceCandidate(
+        component=candidate.component,
+        foundation=candidate.foundation,
+        ip=candidate.host,
+        port=candidate.port,
+        priority=candidate.priority,
+        protocol=candidate.transport,
+        type=candidate.type,
+        relatedAddress=candidate.related_address,
+        relatedPort=candidate.related_port,
+        sdpMid=mid,
+        sdpMLineIndex=index,
+        tcpType=candidate.tcp_type,
+        usernameFragment=ufrag,
+    )
+
+
+def candidate_to_ice(candidate: aiortc.RTCIceCandidate) -> Candidate:
+    """A candidate as ICE sees it.
+
+    :raises ValueError: when a member of it cannot be.
+    """
+    parts: list[object] = [
+        candidate.foundation, candidate.component, candidate.protocol, candidate.priority,
+        candidate.ip, candidate.port, "typ", candidate.type,
+    ]  # fmt: skip
+    if candidate.relatedAddress is not None:
+        parts += ["raddr", candidate.relatedAddress]
+    if candidate.relatedPort is not None:
+        parts += ["rport", candidate.relatedPort]
+    if candidate.tcpType is not None:
+        parts += ["tcptype", candidate.tcpType]
+    return Candidate.from_sdp(" ".join(str(part) for part in parts))
+
+
+#: ORTC says "completed" where W3C says "complete"; aiortc's gatherer has ORTC's word.
+_GATHERER_STATES = {
+    GatheringState.NEW: "new",
+    GatheringState.GATHERING: "gathering",
+    GatheringState.COMPLETE: "completed",
+}
+
+
+class RTCIceGatherer(GuardedEmitter):
+    """Gathers candidates. Emits ``statechange``.
 
     :param iceServers: STUN and TURN servers; none by default.
     :param iceAddresses: the addresses of host candidates, or ``None`` for all of this machine's.
+    :param ice: the transport it is part of; one of its own by default.
     :raises ValueError: when an address or a server's URL does not parse.
     """
 
@@ -23,73 +123,162 @@ class RTCIceGatherer(GuardedEmitter, aiortc.RTCIceGatherer):
         self,
         iceServers: list[aiortc.RTCIceServer] | None = None,
         iceTransportPolicy: aiortc.RTCIceTransportPolicy = aiortc.RTCIceTransportPolicy.ALL,
-        local_username: str | None = None,
-        local_password: str | None = None,
         iceAddresses: Sequence[str] | None = None,
+        *,
+        ice: IceTransport | None = None,
     ) -> None:
-        servers = iceServers or []
-        # The base class makes a connection of its own, which has opened nothing yet; ours takes its place.
-        super().__init__(servers, iceTransportPolicy, local_username, local_password)
-        self._connection: IceConnection = IceConnection(
-            ice_controlling=False,
-            addresses=None if iceAddresses is None else check_addresses(iceAddresses),
-            local_username=local_username,
-            local_password=local_password,
-            transport_policy=ICE_TRANSPORT_POLICIES[iceTransportPolicy],
-            **connection_kwargs(servers),
+        super().__init__()
+        self._ice = ice or IceTransport(
+            IceOptions(
+                addresses=iceAddresses,
+                servers=ice_servers(iceServers),
+                relay_only=iceTransportPolicy is aiortc.RTCIceTransportPolicy.RELAY,
+            ),
+            controlling=False,
         )
+        if ice is None:
+            self._ice.on_gathering = lambda _: self._emit_state()
+
+    @property
+    def state(self) -> str:
+        """One of ``new``, ``gathering``, ``completed``."""
+        return _GATHERER_STATES[self._ice.gathering_state]
+
+    async def gather(self) -> None:
+        """Gather candidates, and wait until they are all there; a few seconds at the most."""
+        await self._ice.gather()
 
     @classmethod
     def getDefaultIceServers(cls) -> list[aiortc.RTCIceServer]:
         """No server is asked unless one is named."""
         return []
 
+    def getLocalCandidates(self) -> list[RTCIceCandidate]:
+        """The candidates so far."""
+        return [candidate_from_ice(candidate) for candidate in self._ice.local_candidates]
 
-class RTCIceTransport(GuardedEmitter, aiortc.RTCIceTransport):
-    """aiortc's ICE transport, which also tells when the path goes quiet.
+    def getLocalParameters(self) -> aiortc.RTCIceParameters:
+        """Our credentials."""
+        return _parameters(self._ice.local_parameters)
 
-    Emits ``statechange`` as aiortc's does, and ``livenesschange`` when :attr:`disconnected` changes.
+    def _emit_state(self) -> None:
+        self.emit("statechange")
+
+
+class RTCIceTransport(GuardedEmitter):
+    """The path that ICE found. Emits ``statechange``.
+
+    :param gatherer: what gathers for it.
     """
 
-    _connection: IceConnection
+    def __init__(self, gatherer: RTCIceGatherer | IceTransport) -> None:
+        super().__init__()
+        if isinstance(gatherer, IceTransport):
+            gatherer = RTCIceGatherer(ice=gatherer)
+        else:
+            gatherer._ice.on_state = self._on_state
+        self._gatherer = gatherer
+        self._ice = gatherer._ice
+        self._settled = asyncio.Event()
 
-    def __init__(self, gatherer: RTCIceGatherer) -> None:
-        super().__init__(gatherer)
-        self._connection.on_liveness = self._on_liveness
+    @property
+    def iceGatherer(self) -> RTCIceGatherer:
+        """What gathers for it."""
+        return self._gatherer
+
+    @property
+    def role(self) -> str:
+        """``controlling`` or ``controlled``."""
+        return "controlling" if self._ice.controlling else "controlled"
+
+    @property
+    def controlling(self) -> bool:
+        """Whether this end chooses the pair."""
+        return self._ice.controlling
+
+    @property
+    def on_datagram(self) -> Callable[[bytes], None] | None:
+        """Given each datagram that comes from a checked address and is no STUN."""
+        return self._ice.on_datagram
+
+    @on_datagram.setter
+    def on_datagram(self, taker: Callable[[bytes], None] | None) -> None:
+        self._ice.on_datagram = taker
+
+    @property
+    def state(self) -> str:
+        """One of ``new``, ``checking``, ``connected``, ``completed``, ``disconnected``, ``failed``, ``closed``."""
+        return self._ice.state.value
 
     @property
     def disconnected(self) -> bool:
         """Whether nothing authentic came from the peer for some seconds, though the path is not given up."""
-        return self.state == "completed" and self._connection.liveness is not Liveness.CONNECTED
+        return self._ice.state is IceState.DISCONNECTED
+
+    async def addRemoteCandidate(self, candidate: aiortc.RTCIceCandidate | None) -> None:
+        """Take a candidate of the peer, or ``None``, which is their end.
+
+        :raises ValueError: when a member of it cannot be.
+        """
+        self._ice.add_remote_candidate(None if candidate is None else candidate_to_ice(candidate))
+
+    def getRemoteCandidates(self) -> list[RTCIceCandidate]:
+        """The peer's candidates so far."""
+        return [candidate_from_ice(candidate) for candidate in self._ice.remote_candidates]
+
+    async def start(self, remoteParameters: aiortc.RTCIceParameters) -> None:
+        """Check candidates against the peer's until there is a path, or none.
+
+        :raises InvalidStateError: when the transport is closed.
+        :raises ValueError: when there is no user name or no password.
+        """
+        if self._ice.state is IceState.CLOSED:
+            raise InvalidStateError("the ICE transport is closed")
+        if not remoteParameters.usernameFragment or not remoteParameters.password:
+            raise ValueError("the peer's ICE parameters have no user name or no password")
+        if self._ice.state is IceState.NEW:
+            self._ice.start(
+                IceParameters(
+                    remoteParameters.usernameFragment, remoteParameters.password, remoteParameters.iceLite
+                )
+            )
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        """End it for good."""
+        await self._ice.close()
+
+    # What the DTLS transport above sees
 
     @property
     def counters(self) -> Counter[str]:
         """What ICE dropped and why."""
-        return self._connection.counters
+        return self._ice.counters
 
     @property
     def round_trip_time(self) -> float | None:
         """Seconds that the last check of the selected pair took."""
-        return self._connection.round_trip_time
+        return self._ice.round_trip_time
 
     def heard(self) -> None:
         """An authenticated packet of the peer came: the path is alive."""
-        self._connection.heard()
-
-    @property
-    def controlling(self) -> bool:
-        """Whether this end has the controlling role."""
-        return self.role == "controlling"
+        self._ice.heard()
 
     def send_datagram(self, data: bytes, *, droppable: bool = False) -> None:
         """Send over the selected pair, at once.
 
-        :param droppable: whether this one goes first when not everything can be sent; nothing is kept here.
+        :param droppable: whether it goes first when there is no room.
         :raises ConnectionError: when there is none (yet, or any more).
         """
-        self._connection.send_datagram(data)
+        self._ice.send_datagram(data, droppable=droppable)
 
-    def _on_liveness(self, liveness: Liveness) -> None:
-        # Expired consent closes the connection below, and is told as "failed".
-        if liveness is not Liveness.EXPIRED:
-            self.emit("livenesschange")
+    def _on_state(self, state: IceState) -> None:
+        if state not in (IceState.NEW, IceState.CHECKING):
+            self._settled.set()
+        self.emit("statechange")
+
+
+def _parameters(parameters: IceParameters) -> aiortc.RTCIceParameters:
+    return aiortc.RTCIceParameters(
+        usernameFragment=parameters.username_fragment, password=parameters.password, iceLite=parameters.lite
+    )

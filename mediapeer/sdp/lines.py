@@ -18,7 +18,7 @@ _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-
 class SdpLimits:
     """How much of a description is read. Lengths are in characters."""
 
-    lines: int = 1500
+    lines: int = 10_000
     line_length: int = 8192
     sections: int = 64
     candidates: int = 256

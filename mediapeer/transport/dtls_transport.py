@@ -5,7 +5,7 @@ import enum
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import (
@@ -32,7 +32,6 @@ from mediapeer.dtls import (
 from mediapeer.srtp import EXPORTER_LABEL, PROFILES, SrtpContexts, is_rtcp
 from mediapeer.transport.emitter import GuardedEmitter
 from mediapeer.transport.media import MediaPath
-from mediapeer.transport.pull import PulledPath, PullFeed
 from mediapeer.transport.security import credentials_of, webrtc_configuration
 from mediapeer.transport.sequencer import Sequencer
 from mediapeer.transport.stats import DtlsTransportStats, certificate_stats, utc_now
@@ -58,9 +57,9 @@ class State(enum.Enum):
 class DatagramPath(Protocol):
     """What lies below: an ICE transport.
 
-    Either it has an attribute ``on_datagram``, called with each datagram of a checked pair; where that is ``None``
-    the transport above puts its own :meth:`~DtlsTransport.receive_datagram` there. Then it may have ``on_state``
-    too, called with each new state of it. Or it is a :class:`~mediapeer.transport.pull.PulledPath`.
+    It has an attribute ``on_datagram``, called with each datagram of a checked pair; where that is ``None`` the
+    transport above puts its own :meth:`~DtlsTransport.receive_datagram` there. It may have ``on_state`` too, called
+    with each new state of it.
     """
 
     @property
@@ -122,7 +121,6 @@ class DtlsTransport(GuardedEmitter):
         self._transport = transport
         # The first settled state (connected, closed or failed) ends the waiting of start().
         self._settled = asyncio.Event()
-        self._feed: PullFeed | None = None
         self._delivery: asyncio.Handle | None = None
         self._early: deque[bytes] = deque()
         self._path_error: ConnectionError | None = None
@@ -206,8 +204,6 @@ class DtlsTransport(GuardedEmitter):
         self._pump()
         while self._early:
             self._take_record(self._early.popleft())
-        if not hasattr(self._transport, "on_datagram"):
-            self._feed = PullFeed(cast(PulledPath, self._transport), self.receive_datagram, self.path_ended)
         await self._settled.wait()
 
     async def stop(self) -> None:
@@ -221,8 +217,6 @@ class DtlsTransport(GuardedEmitter):
         self._early.clear()
         if self._delivery is not None:
             self._delivery.cancel()
-        if self._feed is not None:
-            await self._feed.stop()
         # A handler of an event may stop the transport from within one of these very tasks.
         tasks = {task for task in self._tasks if task is not asyncio.current_task()}
         for task in tasks:
@@ -263,8 +257,13 @@ class DtlsTransport(GuardedEmitter):
         if self._state is not State.CONNECTED:
             raise ConnectionError("RTP cannot be sent: the transport is not connected")
         packet = self._media.protect(data, self._now())
-        if packet is not None:
+        if packet is None:
+            return
+        try:
             self._send(packet, droppable=not is_rtcp(data))
+        except ConnectionError:
+            # There may be a path again soon. A sender of aiortc's would end for good at this.
+            self._drops["unsent_datagrams"] += 1
 
     async def _send_data(self, data: bytes) -> None:
         if self._state is not State.CONNECTED or self._engine is None:

@@ -30,6 +30,7 @@ from yarl import URL
 
 import signaling.application
 from mediapeer import RTCConfiguration
+from mediapeer.ice import mux
 from mediapeer.media import RecordingError, RecordingState, RecordingSummary
 from signaling import Guard, ServerOptions, SignalingServer, create_application
 from signaling.pages import load_pages
@@ -37,6 +38,7 @@ from signaling.recordings import RecordingStore
 from tests.fuzz.program import Program, mutate_steps
 from tests.fuzz.target import require
 from tests.fuzz.texts import mutate_text, session_descriptions
+from tests.ice.virtual_sockets import virtual_bind_all
 from tests.transport.virtual import VirtualLoop
 
 MAXIMUM_LENGTH = 8192
@@ -308,6 +310,7 @@ def run(data: bytes) -> None:
         _errors_of("signaling", "mediapeer", "aiortc", "aioice", "asyncio") as errors,
         mock.patch.object(asyncio, "to_thread", _at_once),
         mock.patch.object(signaling.application, "load_pages", _cached_pages),
+        mock.patch.object(mux, "bind_all", virtual_bind_all),
         _forgetting(),
         asyncio.Runner(loop_factory=lambda: loop) as runner,
     ):

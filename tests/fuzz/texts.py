@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from unittest import mock
 
 from mediapeer import (
     AudioStreamTrack,
@@ -11,6 +12,8 @@ from mediapeer import (
     RTCSessionDescription,
     VideoStreamTrack,
 )
+from mediapeer.ice import mux
+from tests.ice.virtual_sockets import virtual_bind_all
 from tests.signaling.support import AUDIO, DATA, OFFER, SESSION
 from tests.transport.virtual import VirtualLoop
 
@@ -116,7 +119,10 @@ def _with_other_word(line: bytes, generator: random.Random) -> bytes:
 def session_descriptions() -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Offers and answers by name: those of our own calls, and others by hand."""
     loop = VirtualLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with (
+        mock.patch.object(mux, "bind_all", virtual_bind_all),
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+    ):
         offer, answer = runner.run(_negotiated())
     fingerprint = next(line for line in OFFER.splitlines() if line.startswith("a=fingerprint"))
     video = VIDEO.replace("FINGERPRINT", fingerprint)

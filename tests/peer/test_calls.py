@@ -9,6 +9,7 @@ import av
 import pytest
 from aioice import stun
 
+import mediapeer
 from mediapeer import DtlsTransportStats, RTCConfiguration, RTCIceServer, RTCPeerConnection
 from mediapeer.dtls import AlertDescription
 from tests.peer.calls import (
@@ -153,21 +154,34 @@ async def test_aiortc_with_a_wrong_fingerprint_is_told_so_and_fails_too() -> Non
     await answerer.close()
 
 
-async def test_separate_transports_work_without_bundle() -> None:
-    """A peer that does not bundle has one transport for each section."""
-    offerer, answerer = ours(), ours()
+def unbundled(sdp: str) -> str:
+    """A description whose sections have transports of their own."""
+    return "".join(line for line in sdp.splitlines(keepends=True) if "BUNDLE" not in line)
+
+
+async def test_a_peer_that_does_not_bundle_has_a_transport_for_each_section() -> None:
+    offerer, answerer = aiortcs(), ours()
     offerer.addTrack(Tone())
     channel = offerer.createDataChannel("chat")
     opened = asyncio.Event()
     channel.on("open", opened.set)
-
-    def unbundle(sdp: str) -> str:
-        return "".join(line for line in sdp.splitlines(keepends=True) if "BUNDLE" not in line)
-
-    await negotiate(offerer, answerer, change_offer=unbundle, change_answer=unbundle)
-    assert await state(offerer, "connected", "failed") == "connected"
+    await negotiate(offerer, answerer, change_offer=unbundled)
+    assert "BUNDLE" not in answerer.localDescription.sdp
+    assert await state(answerer, "connected", "failed") == "connected"
     await opened.wait()
-    assert len(offerer.transports) == len(answerer.transports) == 2
+    assert len(answerer.transports) == 2
+    await offerer.close()
+    await answerer.close()
+
+
+async def test_an_answer_that_does_not_bundle_is_refused_in_words() -> None:
+    """Our offers have one transport for everything."""
+    offerer, answerer = ours(), ours()
+    offerer.addTrack(Tone())
+    offerer.createDataChannel("chat")
+    with pytest.raises(ValueError, match="BUNDLE"):
+        await negotiate(offerer, answerer, change_answer=unbundled)
+    assert offerer.signalingState == "have-local-offer"
     await offerer.close()
     await answerer.close()
 
@@ -221,24 +235,30 @@ class StunServer(asyncio.DatagramProtocol):
         self.transport.sendto(bytes(answer), addr)
 
 
-async def test_a_stun_server_gives_a_candidate_and_a_dead_one_does_no_harm() -> None:
+def candidate_types(peer: RTCPeerConnection) -> list[str]:
+    """The types of the candidates in our description."""
+    return [line.split()[7] for line in peer.localDescription.sdp.splitlines() if "a=candidate" in line]
+
+
+async def test_a_stun_server_gives_a_candidate_and_a_dead_one_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loop = asyncio.get_running_loop()
     server, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
     port = server.get_extra_info("sockname")[1]
     peer = ours(iceServers=[RTCIceServer(f"stun:127.0.0.1:{port}")])
     peer.createDataChannel("chat")
     await peer.setLocalDescription(await peer.createOffer())
-    types = [line.split()[7] for line in peer.localDescription.sdp.splitlines() if "a=candidate" in line]
-    assert types == ["host", "srflx"]
+    assert candidate_types(peer) == ["host", "srflx"]
     await peer.close()
     server.close()
 
+    monkeypatch.setattr("mediapeer.ice.gathering.SERVER_TIMEOUT", 0.05)
     peer = ours(iceServers=[RTCIceServer("stun:127.0.0.1:9")])
     peer.createDataChannel("chat")
-    [transport] = peer.transports
-    agent = transport.transport.iceGatherer._connection
-    candidates = await agent.get_component_candidates(1, [], timeout=0.05)
-    assert [candidate.type for candidate in candidates] == ["host"]
+    await peer.setLocalDescription(await peer.createOffer())
+    assert candidate_types(peer) == ["host"]
+    assert peer.iceGatheringState == "complete"
     await peer.close()
 
 
@@ -258,8 +278,7 @@ async def test_a_call_through_a_turn_server_alone() -> None:
     await negotiate(offerer, answerer)
     assert await state(offerer, "connected", "failed") == "connected"
     assert await echoed.get() == "through the relay"
-    candidates = [line for line in offerer.localDescription.sdp.splitlines() if "a=candidate" in line]
-    assert [line.split()[7] for line in candidates] == ["relay"]
+    assert candidate_types(offerer) == ["relay"]
     assert server.relayed_datagrams > 10
     await offerer.close()
     await answerer.close()
@@ -271,22 +290,21 @@ async def test_no_stun_server_is_asked_unless_one_is_named() -> None:
         peer = RTCPeerConnection(configuration)
         peer.createDataChannel("chat")
         [transport] = peer.transports
-        assert transport.transport.iceGatherer._connection.stun_server is None
+        assert transport.transport._ice.options.servers == []
         await peer.close()
-    peer = RTCPeerConnection(RTCConfiguration(iceServers=[RTCIceServer("stun:stun.example:3479")]))
-    peer.createDataChannel("chat")
-    [transport] = peer.transports
-    assert transport.transport.iceGatherer._connection.stun_server == ("stun.example", 3479)
-    await peer.close()
+    assert mediapeer.RTCIceGatherer.getDefaultIceServers() == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda sdp: sdp.replace("a=fingerprint", "a=x-fingerprint"), "no fingerprint"),
-        (lambda sdp: sdp.replace("a=ice-pwd", "a=x-pwd"), "password"),
-        (lambda sdp: "this is not SDP", "does not parse"),
-        (lambda sdp: "", "does not parse"),
+        (
+            lambda sdp: sdp.replace("a=fingerprint", "a=x-fingerprint"),
+            "media section 0: a=fingerprint is missing",
+        ),
+        (lambda sdp: sdp.replace("a=ice-pwd", "a=x-pwd"), "a=ice-ufrag or a=ice-pwd is missing"),
+        (lambda sdp: "this is not SDP", "this is no SDP"),
+        (lambda sdp: "", "this is no SDP"),
     ],
 )
 async def test_a_description_that_cannot_be_used_is_a_value_error(

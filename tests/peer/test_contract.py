@@ -14,14 +14,12 @@ import aiortc
 import pytest
 from aiortc import (
     rtcdtlstransport,
-    rtcicetransport,
-    rtcpeerconnection,
     rtcrtpreceiver,
     rtcrtpsender,
     rtcsctptransport,
 )
 
-from mediapeer.peer import connection
+from mediapeer.peer import release
 from mediapeer.transport import DtlsTransport
 from tests.transport.paths import PathEnd
 
@@ -29,9 +27,6 @@ ADVICE = "aiortc's call sites changed: see the docstring of tests/peer/test_cont
 
 #: What each module of aiortc uses of a DTLS transport.
 USED_OF_A_TRANSPORT = {
-    rtcpeerconnection: {
-        "_role", "_set_role", "getLocalParameters", "on", "start", "state", "stop", "transport",
-    },
     rtcrtpreceiver: {
         "_get_stats", "_register_rtp_receiver", "_send_rtp", "_stats_id", "_unregister_rtp_receiver", "state",
     },
@@ -57,12 +52,8 @@ def attributes_of_transports(source: str) -> set[str]:
     return used
 
 
-def private_method(name: str) -> object:
-    return getattr(aiortc.RTCPeerConnection, f"_RTCPeerConnection__{name}", None)
-
-
 def test_the_release_is_the_one_that_was_read() -> None:
-    assert importlib.metadata.version("aiortc").startswith(connection.AIORTC_RELEASE + "."), ADVICE
+    assert importlib.metadata.version("aiortc").startswith(release.AIORTC_RELEASE + "."), ADVICE
 
 
 @pytest.mark.parametrize("module", USED_OF_A_TRANSPORT, ids=lambda module: module.__name__)
@@ -78,44 +69,6 @@ def test_our_transport_has_all_of_it() -> None:
     for used in USED_OF_A_TRANSPORT.values():
         assert [name for name in sorted(used) if not hasattr(transport, name)] == []
     assert hash(transport)
-
-
-def test_the_factory_is_called_where_we_think_and_with_nothing() -> None:
-    calls = [
-        node
-        for node in ast.walk(ast.parse(inspect.getsource(rtcpeerconnection)))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "__createDtlsTransport"
-    ]
-    assert [(call.args, call.keywords) for call in calls] == [([], []), ([], [])], ADVICE
-    factory = private_method("createDtlsTransport")
-    assert callable(factory), ADVICE
-    assert list(inspect.signature(factory).parameters) == ["self"], ADVICE
-    ours = connection.RTCPeerConnection.__dict__["_RTCPeerConnection__createDtlsTransport"]
-    assert ours is not factory
-
-
-def test_the_factory_of_aiortc_does_what_ours_does() -> None:
-    """Every attribute of the connection that aiortc's factory touches, ours must take care of."""
-    factory = private_method("createDtlsTransport")
-    assert callable(factory), ADVICE
-    touched = {
-        node.attr
-        for node in ast.walk(ast.parse(inspect.cleandoc("\n" + inspect.getsource(factory))))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-    }
-    assert touched == {
-        "__certificates",
-        "__configuration",
-        "__dtlsTransports",
-        "__iceTransports",
-        "__sctp",
-        "__transceivers",
-        "__updateConnectionState",
-        "__updateIceConnectionState",
-        "__updateIceGatheringState",
-    }, ADVICE
 
 
 def test_the_parts_of_aioice_that_we_build_on_are_there() -> None:
@@ -144,20 +97,6 @@ def test_the_parts_of_aioice_that_we_build_on_are_there() -> None:
         assert hasattr(agent, name), f"{name}: {ADVICE}"
 
 
-async def test_the_private_attributes_that_we_use_are_there() -> None:
-    peer = connection.RTCPeerConnection()
-    for name in (
-        "certificates",
-        "dtlsTransports",
-        "iceTransports",
-        "updateConnectionState",
-        "updateIceConnectionState",
-        "updateIceGatheringState",
-    ):
-        assert hasattr(peer, f"_RTCPeerConnection__{name}"), f"{name}: {ADVICE}"
-    await peer.close()
-
-
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
@@ -170,11 +109,6 @@ async def test_the_private_attributes_that_we_use_are_there() -> None:
         (rtcdtlstransport.RtpRouter.register_receiver, ["self", "receiver", "ssrcs", "payload_types", "mid"]),
         (rtcdtlstransport.RtpRouter.route_rtp, ["self", "packet"]),
         (rtcdtlstransport.RtpRouter.route_rtcp, ["self", "packet"]),
-        (
-            rtcicetransport.RTCIceGatherer.__init__,
-            ["self", "iceServers", "iceTransportPolicy", "local_username", "local_password"],
-        ),
-        (rtcicetransport.RTCIceTransport.__init__, ["self", "gatherer"]),
     ],
 )
 def test_what_we_call_takes_what_we_give(function: object, parameters: list[str]) -> None:
@@ -186,10 +120,10 @@ def test_another_release_is_refused_with_what_to_install(monkeypatch: pytest.Mon
     for version in ("1.15.0", "1.160.0", "2.0.0"):
         monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
         with pytest.raises(ImportError, match=r'aiortc .* is installed.*pip install "aiortc==1\.16\.\*"'):
-            connection.check_aiortc()
+            release.check_aiortc()
     for version in ("1.16", "1.16.3"):
         monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
-        connection.check_aiortc()
+        release.check_aiortc()
 
 
 def test_a_receiver_feeds_its_decoder_through_the_queue_that_we_replace() -> None:

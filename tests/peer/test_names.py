@@ -1,5 +1,6 @@
 """``import mediapeer as aiortc`` works."""
 
+import inspect
 import subprocess
 import sys
 
@@ -18,7 +19,20 @@ def test_every_public_name_of_aiortc_is_here() -> None:
 def test_the_classes_that_are_ours_are_ours() -> None:
     for name in ("RTCPeerConnection", "RTCConfiguration", "RTCDtlsTransport", "RTCIceGatherer"):
         assert getattr(mediapeer, name).__module__.startswith("mediapeer.")
-    assert issubclass(mediapeer.RTCPeerConnection, aiortc.RTCPeerConnection)
+    assert not issubclass(mediapeer.RTCPeerConnection, aiortc.RTCPeerConnection)
+
+
+def test_the_connection_has_what_programs_for_aiortc_use() -> None:
+    public = {name for name in dir(aiortc.RTCPeerConnection) if not name.startswith("_")}
+    assert public <= set(dir(mediapeer.RTCPeerConnection))
+    for name in public:
+        theirs, ours = (getattr(each.RTCPeerConnection, name) for each in (aiortc, mediapeer))
+        if inspect.isfunction(theirs):
+            taken = list(inspect.signature(ours).parameters)
+            assert taken[: len(inspect.signature(theirs).parameters)] == list(
+                inspect.signature(theirs).parameters
+            )
+            assert inspect.iscoroutinefunction(ours) is inspect.iscoroutinefunction(theirs), name
 
 
 def test_a_name_that_is_none_is_an_attribute_error() -> None:

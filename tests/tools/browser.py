@@ -51,12 +51,19 @@ _CHROMIUM_SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
     "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
     "--allow-loopback-in-peer-connection",
 )
+_CHROMIUM_PERMISSION = "--use-fake-ui-for-media-stream"
 _CHROMIUM_SETTINGS = pathlib.Path("/etc/chromium")
-_CHROMIUM_DISABLED_FEATURES = ("WebRtcHideLocalIpsWithMdns",)
+_CHROMIUM_TELLS_ADDRESSES = "--disable-features=WebRtcHideLocalIpsWithMdns"
+#: Pages that may use the camera are given addresses, so none may.
+_FIREFOX_HIDES_ADDRESSES: dict[str, bool | int | str] = {
+    "permissions.default.camera": 0,
+    "permissions.default.microphone": 0,
+    "media.peerconnection.ice.loopback": False,
+    "media.peerconnection.ice.obfuscate_host_addresses": True,
+}
 _FIREFOX_PREFERENCES: dict[str, bool | int | str] = {
     "media.navigator.streams.fake": True,
     # Lasting permissions, rather than switching the question off: only with them does ICE look at every
@@ -156,6 +163,10 @@ class Page:
     def __init__(self, connection: BidiConnection, context: str) -> None:
         self._connection = connection
         self._context = context
+
+    async def close(self) -> None:
+        """Close the tab, without a question and without a word to the page."""
+        await self._connection.command("browsingContext.close", {"context": self._context})
 
     async def goto(self, url: str) -> None:
         """Load ``url`` and wait for its load event."""
@@ -272,10 +283,11 @@ class Page:
 class Browser:
     """A running browser."""
 
-    def __init__(self, name: BrowserName, version: str, connection: BidiConnection) -> None:
+    def __init__(self, name: BrowserName, version: str, connection: BidiConnection, process: int) -> None:
         self.name = name
         self.version = version
         self._connection = connection
+        self._process = process
 
     @property
     def console_errors(self) -> list[str]:
@@ -290,6 +302,26 @@ class Browser:
             await page.goto(url)
         return page
 
+    def kill(self) -> None:
+        """End all its processes at once, as a crash does. What is asked of it afterwards fails."""
+        for process in _with_descendants(self._process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def _with_descendants(process: int) -> list[int]:
+    """A process, its children, theirs and so on."""
+    children: dict[int, list[int]] = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name before the last parenthesis may have anything in it.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = [process]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
 
 @contextlib.asynccontextmanager
 async def launch(
@@ -299,6 +331,7 @@ async def launch(
     preferences: Mapping[str, bool | int | str] | None = None,
     policies: Mapping[str, bool | int | str] | None = None,
     environment: Mapping[str, str] | None = None,
+    hides_addresses: bool = False,
 ) -> AsyncIterator[Browser]:
     """Start a browser with a fresh profile, and end it with all its processes on leaving.
 
@@ -306,6 +339,8 @@ async def launch(
     :param preferences: further preferences of Firefox.
     :param policies: what Chromium is made to do as by an administrator; only in a sandbox.
     :param environment: further environment variables.
+    :param hides_addresses: whether pages are told names of the form ``….local`` in the place of this machine's
+        addresses, as users have it; they get no camera and no microphone then.
     :raises BrowserError: when it does not start.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -314,22 +349,26 @@ async def launch(
         variables = {**os.environ, "HOME": profile, **(environment or {})}
         http = await stack.enter_async_context(aiohttp.ClientSession())
         if name == "firefox":
-            _write_preferences(profile, {**_FIREFOX_PREFERENCES, **(preferences or {})})
+            hiding = _FIREFOX_HIDES_ADDRESSES if hides_addresses else {}
+            _write_preferences(profile, {**_FIREFOX_PREFERENCES, **hiding, **(preferences or {})})
             command = ["firefox-esr", "--headless", "--no-remote", "--profile", profile]
             command += ["--remote-debugging-port=0", *switches, "about:blank"]
-            address = await _start(stack, command, r"WebDriver BiDi listening on (ws://\S+)", variables)
+            pattern = r"WebDriver BiDi listening on (ws://\S+)"
+            process, address = await _start(stack, command, pattern, variables)
             connection = await _connect(stack, http, f"{address}/session")
             capabilities = {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}}
             granted = (await connection.command("session.new", capabilities))["capabilities"]
         else:
             if policies:
                 replace_directory(_CHROMIUM_SETTINGS, {"policies/managed/tests.json": json.dumps(policies)})
-            port = await _start(stack, ["chromedriver", "--port=0"], r"successfully on port (\d+)", variables)
-            granted = await _new_chromium_session(http, port, profile, switches)
+            command = ["chromedriver", "--port=0"]
+            process, port = await _start(stack, command, r"successfully on port (\d+)", variables)
+            telling = () if hides_addresses else (_CHROMIUM_PERMISSION, _CHROMIUM_TELLS_ADDRESSES)
+            granted = await _new_chromium_session(http, port, profile, [*telling, *switches])
             connection = await _connect(stack, http, granted["webSocketUrl"])
         stack.push_async_callback(_end_session, name, connection)
         await connection.command("session.subscribe", {"events": ["log.entryAdded"]})
-        yield Browser(name, granted["browserVersion"], connection)
+        yield Browser(name, granted["browserVersion"], connection, process)
 
 
 def _write_preferences(profile: str, preferences: Mapping[str, bool | int | str]) -> None:
@@ -341,7 +380,7 @@ async def _new_chromium_session(
     http: aiohttp.ClientSession, port: str, profile: str, switches: Sequence[str]
 ) -> dict[str, Any]:
     # Of several --disable-features only the last counts: they are merged here.
-    features = list(_CHROMIUM_DISABLED_FEATURES)
+    features: list[str] = []
     rest = []
     for switch in switches:
         key, _, value = switch.partition("=")
@@ -381,8 +420,8 @@ async def _end_session(name: BrowserName, connection: BidiConnection) -> None:
 
 async def _start(
     stack: contextlib.AsyncExitStack, command: Sequence[str], pattern: str, environment: Mapping[str, str]
-) -> str:
-    """Start a program, and give what ``pattern`` captures of its output."""
+) -> tuple[int, str]:
+    """Start a program, and give its process and what ``pattern`` captures of its output."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -404,7 +443,7 @@ async def _start(
                     # It goes on talking, and must not come to wait for a reader.
                     drain = asyncio.create_task(_drain(output))
                     stack.push_async_callback(_cancel, drain)
-                    return match[1]
+                    return process.pid, match[1]
     except TimeoutError:
         lines.append(f"(nothing more in {_START_TIMEOUT} s)")
     raise BrowserError(f"{command[0]} did not start:\n{''.join(lines)}")

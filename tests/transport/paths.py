@@ -68,38 +68,13 @@ class PathEnd:
             self.on_state(state)
 
 
-class PulledPathEnd:
-    """An end that is asked for its datagrams one by one, over a :class:`PathEnd` that would call."""
-
-    def __init__(self, end: PathEnd) -> None:
-        end.on_datagram = self._keep
-        end.on_state = lambda state: self._queue.put_nowait(None)
-        self._end = end
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.controlling = end.controlling
-        self.counters = end.counters
-        self.round_trip_time = end.round_trip_time
-        self.heard = end.heard
-        self.send_datagram = end.send_datagram
-
-    def _keep(self, data: bytes) -> None:
-        self._queue.put_nowait(data)
-
-    async def _recv(self) -> bytes:
-        data = await self._queue.get()
-        if data is None:
-            raise ConnectionError("the path is gone")
-        return data
-
-
 class Ends:
     """A DTLS client and a server over a path."""
 
-    def __init__(self, key_log: Callable[[str], None] | None = None, *, pulled: bool = False) -> None:
+    def __init__(self, key_log: Callable[[str], None] | None = None) -> None:
         self.client_path, self.server_path = PathEnd("controlled"), PathEnd("controlling")
         self.client_path.other, self.server_path.other = self.server_path, self.client_path
-        below = PulledPathEnd(self.client_path) if pulled else self.client_path
-        self.client = DtlsTransport(below, [RTCCertificate.generateCertificate()], key_log=key_log)
+        self.client = DtlsTransport(self.client_path, [RTCCertificate.generateCertificate()], key_log=key_log)
         self.server = DtlsTransport(self.server_path, [RTCCertificate.generateCertificate()])
         self.client._set_role("client")
         self.server._set_role("server")

@@ -501,38 +501,6 @@ async def test_a_peer_that_makes_up_sources_is_not_given_room_for_all(network: N
 # The path below
 
 
-@virtual
-async def test_a_path_that_is_asked_for_its_datagrams_serves_as_well(network: Network) -> None:
-    ends = Ends(pulled=True)
-    await ends.handshake()
-    association = Association()
-    ends.client._register_data_receiver(association)
-    await ends.server._send_data(b"a message")
-    await until(lambda: association.records)
-    ends.client_path.lose()
-    await until(lambda: ends.client.state == "failed")
-    assert isinstance(ends.client.error, ConnectionError)
-    await ends.stop()
-
-
-@virtual
-async def test_a_transport_over_a_path_that_is_asked_may_be_stopped_from_within(network: Network) -> None:
-    ends = Ends(pulled=True)
-    await ends.handshake()
-
-    class Hangup(Association):
-        async def _handle_data(self, data: bytes) -> None:
-            await ends.client.stop()
-            self.records.append(data)
-
-    association = Hangup()
-    ends.client._register_data_receiver(association)
-    await ends.server._send_data(b"go")
-    await until(lambda: ends.server.state == "closed")
-    assert association.records == [b"go"]
-    await ends.stop()
-
-
 @pytest.mark.parametrize("state", ["failed", "closed"])
 @virtual
 async def test_the_end_of_ice_is_the_failure_of_the_transport_and_other_states_are_not(

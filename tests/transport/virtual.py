@@ -156,7 +156,7 @@ def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         loop = VirtualLoop()
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(scenario(loop, kwargs))
-        assert loop.errors == []
+        assert loop.errors == [], loop.errors
 
     signature = inspect.signature(test)
     parameters = [p for p in signature.parameters.values() if p.name != "network"]
