@@ -18,6 +18,8 @@ _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-
 class SdpLimits:
     """How much of a description is read. Lengths are in characters."""
 
+    length: int = 1 << 20
+    "Of the whole text; browsers' descriptions have some ten thousand characters."
     lines: int = 10_000
     line_length: int = 8192
     sections: int = 64
@@ -151,6 +153,8 @@ def read_parts(text: str, limits: SdpLimits) -> list[list[NumberedLine]]:
 
     :raises SdpError: when the first line is not ``v=0``, one is not of the form x=value, or there is too much.
     """
+    if len(text) > limits.length:
+        raise SdpError(f"the description is longer than {limits.length} characters")
     text = text.replace("\r\n", "\n").rstrip("\n")
     lines = text.split("\n")
     if len(lines) > limits.lines:

@@ -223,9 +223,9 @@ def parse_fmtp(value: str) -> tuple[int, str]:
     """``a=fmtp``: the payload type and its parameters as they stand there, maybe none (RFC 8866 §6.15)."""
     number, _, text = value.strip().partition(" ")
     payload_type = parse_payload_type("a=fmtp", number)
-    apt = parse_parameters(text).get("apt", "0") if "apt" in text else "0"
-    if apt is None or not _PAYLOAD_TYPE.fullmatch(apt) or int(apt) > 127:
-        raise SdpError("a=fmtp is malformed: apt is no payload type (RFC 4588 §8.6)")
+    for name, apt in parse_parameters(text).items() if "apt" in text.lower() else ():
+        if name.lower() == "apt" and (not _PAYLOAD_TYPE.fullmatch(apt or "") or int(apt or "") > 127):
+            raise SdpError("a=fmtp is malformed: apt is no payload type (RFC 4588 §8.6)")
     return payload_type, text.strip()
 
 
