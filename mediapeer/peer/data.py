@@ -11,10 +11,26 @@ from aiortc.rtcsctptransport import (
     WEBRTC_BINARY,
     WEBRTC_DCEP,
     WEBRTC_STRING,
+    DataChunk,
+    ForwardTsnChunk,
 )
 
 from mediapeer.transport import DtlsTransport, GuardedEmitter
 from mediapeer.transport.emitter import guard
+
+#: Streams that the peer may send on, and channels that there may be at a time; Chromium has as many.
+MAXIMUM_STREAMS = 1024
+#: Characters of labels and protocols that all channels together may have; one channel may have 131,070.
+MAXIMUM_NAMES = 1 << 20
+#: DATA chunks that are kept behind a gap, and as many more for the rest of their messages. The window that we tell
+#: the peer, of 1 MiB, has room for less than this in chunks of an Ethernet frame.
+HELD_CHUNKS = 1024
+#: How far beyond its window a peer may send, in bytes.
+WINDOW_TOLERANCE = 1 << 20
+#: How far ahead of the others a chunk may be: a SACK has 16 bits for that (RFC 9260 §3.3.4).
+MAXIMUM_GAP = 0xFFFF
+#: Duplicates of one packet that a SACK tells of.
+MAXIMUM_DUPLICATES = 64
 
 
 class RTCSctpTransport(GuardedEmitter, aiortc.RTCSctpTransport):
@@ -32,6 +48,7 @@ class RTCSctpTransport(GuardedEmitter, aiortc.RTCSctpTransport):
         "Those of them that are not any more."
         # In the order in which they were made; of those that have ended, none.
         self._counts: dict[aiortc.RTCDataChannel, Counter[str]] = {}
+        self._held = 0
 
     @property
     def transport(self) -> DtlsTransport:  # type: ignore[override]
@@ -87,6 +104,63 @@ class RTCSctpTransport(GuardedEmitter, aiortc.RTCSctpTransport):
             counts["messages_sent"] += 1
             counts["bytes_sent"] += len(data.encode() if isinstance(data, str) else data)
 
+    # What the peer may make us keep. aiortc trusts it to keep to the window, and to finish its messages.
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        if self._last_received_tsn is None:
+            self.transport.count("sctp_chunks_too_early")
+            return
+        if self._has_no_room_for(chunk, self._last_received_tsn):
+            # It is not acknowledged, so who means well sends it again (RFC 9260 §6.2).
+            self._sack_needed = True
+            self.transport.count("sctp_chunks_without_room")
+            return
+        stream = self._inbound_streams.get(chunk.stream_id)
+        before = 0 if stream is None else len(stream.reassembly)
+        await super()._receive_data_chunk(chunk)
+        stream = self._inbound_streams.get(chunk.stream_id)
+        self._held += (0 if stream is None else len(stream.reassembly)) - before
+
+    def _has_no_room_for(self, chunk: DataChunk, last_received: int) -> bool:
+        ahead = (chunk.tsn - last_received) & 0xFFFFFFFF
+        if ahead == 0 or ahead >= 1 << 31 or chunk.tsn in self._sack_misordered:
+            return False  # a duplicate, of which nothing is kept
+        if ahead > MAXIMUM_GAP or self._advertised_rwnd < len(chunk.user_data) - WINDOW_TOLERANCE:
+            return True
+        if chunk.stream_id not in self._inbound_streams and len(self._inbound_streams) >= MAXIMUM_STREAMS:
+            return True
+        # What closes a gap is taken when what is behind the gap is not: it lets that go.
+        limit = HELD_CHUNKS if ahead > 1 else 2 * HELD_CHUNKS
+        if self._held >= limit:
+            # Streams that are reset and messages that are given up take theirs along.
+            self._held = sum(len(stream.reassembly) for stream in self._inbound_streams.values())
+        return self._held >= limit or (ahead > 1 and len(self._sack_misordered) >= HELD_CHUNKS)
+
+    def _mark_received(self, tsn: int) -> bool:
+        """Note a chunk, whether it is a duplicate: as aiortc does it, without sorting all others each time."""
+        last = self._last_received_tsn or 0
+        if (tsn - last - 1) & 0xFFFFFFFF >= 1 << 31 or tsn in self._sack_misordered:
+            if len(self._sack_duplicates) < MAXIMUM_DUPLICATES:
+                self._sack_duplicates.append(tsn)
+            return True
+        self._sack_misordered.add(tsn)
+        while (last + 1) & 0xFFFFFFFF in self._sack_misordered:
+            last = (last + 1) & 0xFFFFFFFF
+            self._sack_misordered.remove(last)
+        self._last_received_tsn = last
+        return False
+
+    async def _receive_forward_tsn_chunk(self, chunk: ForwardTsnChunk) -> None:
+        known = [entry for entry in chunk.streams if entry[0] in self._inbound_streams]
+        new = [entry for entry in chunk.streams if entry[0] not in self._inbound_streams]
+        chunk.streams = [*known, *new[: max(0, MAXIMUM_STREAMS - len(self._inbound_streams))]]
+        await super()._receive_forward_tsn_chunk(chunk)
+
+    def _may_open(self, data: bytes) -> bool:
+        """Whether there is room for one more channel, which this message opens (RFC 8832 §5.1)."""
+        names = sum(len(channel.label) + len(channel.protocol) for channel in self._counts)
+        return len(self._data_channels) < MAXIMUM_STREAMS and names + len(data) <= MAXIMUM_NAMES
+
     async def _data_channel_receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
         channel = self._data_channels.get(stream_id)
         if pp_id == WEBRTC_DCEP:
@@ -95,6 +169,9 @@ class RTCSctpTransport(GuardedEmitter, aiortc.RTCSctpTransport):
                 kind == DATA_CHANNEL_ACK and channel is None
             ):
                 return  # said twice, or of a channel that is gone: harmless, and aiortc would raise
+            if kind == DATA_CHANNEL_OPEN and not self._may_open(data):
+                self.transport.count("data_channels_refused")
+                return
         elif channel is not None:
             if channel.readyState == "connecting":
                 channel._setReadyState("open")
