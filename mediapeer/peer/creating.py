@@ -1,7 +1,7 @@
 """Creating offers and answers (RFC 9429 §5.2, §5.3)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mediapeer.peer.agreement import (
     AgreedCodec,
@@ -68,7 +68,7 @@ class Created:
 
     type: str
     description: SessionDescription
-    text: str
+    text: str = field(repr=False)
     slots: tuple[Slot, ...]
     transports: tuple[TransportState, ...] = ()
     "The transports once an offer is set, with the mids it gives out."

@@ -13,6 +13,9 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 #: The same but for the line feed.
 _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+#: Attributes whose values are secrets, which no ``repr`` shows: who has them can join the call.
+_SECRETS = ("ice-pwd", "crypto")
+
 
 @dataclass(frozen=True)
 class SdpLimits:
@@ -26,7 +29,7 @@ class SdpLimits:
     candidates: int = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Attribute:
     """A line ``a=name`` or ``a=name:value`` (RFC 8866 §5.13), as it came or as it will be written.
 
@@ -50,6 +53,10 @@ class Attribute:
 
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name}:{self.value}"
+
+    def __repr__(self) -> str:
+        value = "…" if self.name in _SECRETS else self.value
+        return f"Attribute(name={self.name!r}, value={value!r})"
 
 
 @dataclass(slots=True)
