@@ -20,7 +20,7 @@ from mediapeer.peer.codecs import CodecRegistry
 from mediapeer.peer.configuration import RTCConfiguration, check_modification, configured, ice_options
 from mediapeer.peer.data import RTCSctpTransport
 from mediapeer.peer.directions import is_receiving, make_direction
-from mediapeer.peer.ice import RTCIceCandidate, candidate_from_ice, candidate_to_ice
+from mediapeer.peer.ice import RTCIceCandidate, candidate_from_ice, candidate_to_ice, section_of_candidate
 from mediapeer.peer.negotiation import Negotiation
 from mediapeer.peer.path import Path
 from mediapeer.peer.receiver import RTCRtpReceiver
@@ -329,22 +329,12 @@ class RTCPeerConnection(GuardedEmitter):
         """Take a candidate of the peer that came after its description; ``None`` is their end.
 
         :param candidate: aiortc's object, or W3C's ``RTCIceCandidateInit`` as browsers send it.
-        :raises ValueError: when it does not parse or names no section.
+        :raises ValueError: when it is none, does not parse, or names no section.
         :raises InvalidStateError: when there is no remote description.
         """
         async with self._operation():
+            mid, index, ufrag = section_of_candidate(candidate)
             given = RTCIceCandidate.fromJSON(candidate) if isinstance(candidate, dict) else candidate
-            mid = index = ufrag = None
-            if isinstance(candidate, dict):
-                mid, index, ufrag = (
-                    candidate.get(name) for name in ("sdpMid", "sdpMLineIndex", "usernameFragment")
-                )
-            elif given is not None:
-                mid, index, ufrag = (
-                    given.sdpMid,
-                    given.sdpMLineIndex,
-                    getattr(given, "usernameFragment", None),
-                )
             value = "" if given is None else candidate_to_ice(given).to_sdp()
             self._negotiation.add_remote_candidate(value, mid, index, ufrag)
             self._assembly.apply()

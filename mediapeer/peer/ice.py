@@ -51,16 +51,35 @@ class RTCIceCandidate(aiortc.RTCIceCandidate):
         text = init.get("candidate", "")
         if not isinstance(text, str):
             raise ValueError("an ICE candidate's member candidate is a string")
+        mid, index, ufrag = section_of_candidate(init)
         if not text:
             return None
-        mid, index, ufrag = init.get("sdpMid"), init.get("sdpMLineIndex"), init.get("usernameFragment")
-        if (
-            not isinstance(mid, str | None)
-            or not isinstance(index, int | None)
-            or not isinstance(ufrag, str | None)
-        ):
-            raise ValueError("an ICE candidate names its section by a string and an integer")
         return candidate_from_ice(Candidate.from_sdp(text), mid, index, ufrag)
+
+
+def section_of_candidate(
+    candidate: aiortc.RTCIceCandidate | dict[str, Any] | None,
+) -> tuple[str | None, int | None, str | None]:
+    """The section that a candidate is for, by its mid or its index, and the generation of ICE.
+
+    :raises ValueError: when it is no candidate, or these are not what they must be.
+    """
+    if isinstance(candidate, dict):
+        mid, index, ufrag = (candidate.get(name) for name in ("sdpMid", "sdpMLineIndex", "usernameFragment"))
+    elif isinstance(candidate, aiortc.RTCIceCandidate):
+        mid, index = candidate.sdpMid, candidate.sdpMLineIndex
+        ufrag = getattr(candidate, "usernameFragment", None)
+    elif candidate is None:
+        return None, None, None
+    else:
+        raise ValueError("an ICE candidate is an RTCIceCandidate, a dictionary, or None")
+    if (
+        not isinstance(mid, str | None)
+        or not isinstance(index, int | None)
+        or not isinstance(ufrag, str | None)
+    ):
+        raise ValueError("an ICE candidate names its section by a string and an integer")
+    return mid, index, ufrag
 
 
 def candidate_from_ice(
