@@ -169,13 +169,18 @@ def settle(
         candidate_mids = (
             mids if type != "offer" else tuple(mid for mid in state.candidate_mids if mid in alive)
         )
+        is_first, is_new = (
+            state.remote_ice is None,
+            state.remote_ice is None or changed(state.remote_ice, end.ice),
+        )
         settled.append(
             replace(
                 state,
                 mids=mids if final else state.mids,
                 candidate_mids=candidate_mids or (mid,),
-                ice_restart=state.remote_ice is not None and changed(state.remote_ice, end.ice),
-                remote_ice=end.ice,
+                ice_restart=is_new and not is_first,
+                # Whether the peer is lite does not change under the same credentials.
+                remote_ice=end.ice if is_new else state.remote_ice,
                 remote_fingerprints=end.fingerprints,
                 dtls_role=dtls_role_after(state, end),
             )
