@@ -41,7 +41,7 @@ class Path:
         self.on_candidate: Callable[[Candidate | None], None] | None = None
         "Given each local candidate, and ``None`` at their end."
         self._certificate = certificate
-        self._told_candidates = 0
+        self._told_candidates: frozenset[str] = frozenset()
         self._told_end = False
         self._starting: asyncio.Task[None] | None = None
         self._ice_usable = asyncio.Event()
@@ -106,13 +106,15 @@ class Path:
         if plan.remote_ice is None or plan.dtls_role is None:
             return
         if self.ice.remote_parameters != plan.remote_ice:
-            self._told_candidates, self._told_end = 0, False
+            self._told_candidates, self._told_end = frozenset(), False
             if self.ice.remote_parameters is None:
                 self.ice.controlling = plan.controlling
             self.ice.start(plan.remote_ice)
-        for value in plan.remote_candidates[self._told_candidates :]:
-            self.add_remote_candidate(value)
-        self._told_candidates = max(self._told_candidates, len(plan.remote_candidates))
+        # A new one may stand anywhere among them: each section has its own.
+        for value in plan.remote_candidates:
+            if value not in self._told_candidates:
+                self.add_remote_candidate(value)
+        self._told_candidates = frozenset(plan.remote_candidates)
         if plan.end_of_candidates and not self._told_end:
             self._told_end = True
             self.ice.add_remote_candidate(None)
