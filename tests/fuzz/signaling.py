@@ -9,20 +9,16 @@ or the log.
 """
 
 import asyncio
-import contextlib
 import functools
-import gc
-import itertools
 import json
-import logging
 import pathlib
 import random
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 from unittest import mock
 
-from aiohttp import web, web_app
+from aiohttp import web
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -30,15 +26,14 @@ from yarl import URL
 
 import signaling.application
 from mediapeer import RTCConfiguration
-from mediapeer.ice import mux
 from mediapeer.media import RecordingError, RecordingState, RecordingSummary
 from signaling import Guard, ServerOptions, SignalingServer, create_application
 from signaling.pages import load_pages
 from signaling.recordings import RecordingStore
 from tests.fuzz.program import Program, mutate_steps
+from tests.fuzz.surroundings import errors_of, forgetting, in_memory
 from tests.fuzz.target import require
 from tests.fuzz.texts import mutate_text, session_descriptions
-from tests.ice.virtual_sockets import virtual_bind_all
 from tests.transport.virtual import VirtualLoop
 
 MAXIMUM_LENGTH = 8192
@@ -248,44 +243,11 @@ def number_of(operation: str) -> int:
     return list(OPERATIONS).index(operation)
 
 
-class _Errors(logging.Handler):
-    """Collects what is logged as an error."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(self.format(record))
-
-
-@contextlib.contextmanager
-def _errors_of(*names: str) -> Iterator[list[str]]:
-    """What these loggers say is wrong, though nobody else hears it."""
-    handler = _Errors()
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(logger.propagate, logger.level, logging.root.manager.disable) for logger in loggers]
-    logging.disable(logging.NOTSET)
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(logging.ERROR)
-    try:
-        yield handler.messages
-    finally:
-        for logger, (propagate, level, disabled) in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.propagate, logger.level = propagate, level
-            logging.disable(disabled)
-
-
 async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
     """Stands for ``asyncio.to_thread``: a thread knows nothing of virtual time."""
     return function(*arguments)
 
 
-_VISITS_PER_FULL_COLLECTION = 50
-_visits = itertools.count(1)
 _cached_pages = functools.cache(load_pages)
 
 
@@ -307,33 +269,16 @@ def run(data: bytes) -> None:
         require(not left, f"tasks are left behind: {left}")
 
     with (
-        _errors_of("signaling", "mediapeer", "aiortc", "aioice", "asyncio") as errors,
+        errors_of("signaling", "mediapeer", "aiortc", "aioice", "asyncio") as errors,
         mock.patch.object(asyncio, "to_thread", _at_once),
         mock.patch.object(signaling.application, "load_pages", _cached_pages),
-        mock.patch.object(mux, "bind_all", virtual_bind_all),
-        _forgetting(),
+        in_memory(),
+        forgetting(),
         asyncio.Runner(loop_factory=lambda: loop) as runner,
     ):
         runner.run(visit())
     require(not loop.errors, f"the event loop was told of {loop.errors}")
     require(not errors, f"the log was told of {errors}")
-
-
-@contextlib.contextmanager
-def _forgetting() -> Iterator[None]:
-    """Let go of all that is made inside: a task tells of an exception that nobody took when it is collected.
-
-    Nothing is collected meanwhile, so that all of it is young, and collecting it is cheap. What outlives that is
-    looked at now and then.
-    """
-    gc.collect(1 if next(_visits) % _VISITS_PER_FULL_COLLECTION else 2)
-    gc.disable()
-    try:
-        yield
-    finally:
-        web_app._cached_build_middleware.cache_clear()  # it remembers a thousand applications
-        gc.collect(1)
-        gc.enable()
 
 
 def mutate(data: bytes, generator: random.Random) -> bytes:

@@ -42,6 +42,7 @@ TARGETS = {
     "listener": ("mediapeer",),
     "signaling": ("signaling", "mediapeer", "aiortc"),
     "media": ("mediapeer", "aiortc"),
+    "negotiation": ("mediapeer",),
 }
 
 

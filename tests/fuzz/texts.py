@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-from unittest import mock
 
 from mediapeer import (
     AudioStreamTrack,
@@ -12,8 +11,7 @@ from mediapeer import (
     RTCSessionDescription,
     VideoStreamTrack,
 )
-from mediapeer.ice import mux
-from tests.ice.virtual_sockets import virtual_bind_all
+from tests.fuzz.surroundings import in_memory
 from tests.signaling.support import AUDIO, DATA, OFFER, SESSION
 from tests.transport.virtual import VirtualLoop
 
@@ -119,10 +117,7 @@ def _with_other_word(line: bytes, generator: random.Random) -> bytes:
 def session_descriptions() -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Offers and answers by name: those of our own calls, and others by hand."""
     loop = VirtualLoop()
-    with (
-        mock.patch.object(mux, "bind_all", virtual_bind_all),
-        asyncio.Runner(loop_factory=lambda: loop) as runner,
-    ):
+    with in_memory(), asyncio.Runner(loop_factory=lambda: loop) as runner:
         offer, answer = runner.run(_negotiated())
     fingerprint = next(line for line in OFFER.splitlines() if line.startswith("a=fingerprint"))
     video = VIDEO.replace("FINGERPRINT", fingerprint)
