@@ -17,7 +17,6 @@ import multiprocessing.connection
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 from unittest import mock
 
 import aiortc
