@@ -3,11 +3,15 @@
 from typing import Any, cast
 
 import aiortc
+from aiortc.jitterbuffer import JitterBuffer
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
-from aiortc.rtcrtpreceiver import RemoteStreamTrack
+from aiortc.rtcrtpreceiver import NackGenerator, RemoteStreamTrack
 
 from mediapeer.peer.frames import EncodedFrames, LatestFrames
 from mediapeer.transport import DtlsTransport, GuardedEmitter
+
+#: The packets of video that a receiver puts in order; aiortc's number.
+VIDEO_PACKETS = 512
 
 
 class RemoteTrack(GuardedEmitter, RemoteStreamTrack):
@@ -38,13 +42,26 @@ class RTCRtpReceiver(aiortc.RTCRtpReceiver):
     _track: RemoteTrack
 
     def __init__(self, kind: str, transport: DtlsTransport) -> None:
-        super().__init__(kind, cast(Any, transport))
+        # As for audio at first: for video, aiortc's constructor makes an estimator of the bit rate, of a hundred
+        # kilobytes and a tenth of the time that an answer takes. The transport estimates for all its streams.
+        super().__init__("audio", cast(Any, transport))
+        if kind == "video":
+            self._become_video()
         self._is_started = False
         self._is_stopped = False
         self._replace_track(kind, None, transport)
         error = getattr(self, "_RTCRtpReceiver__decoder_error")  # noqa: B009
         waiting = EncodedFrames(kind, error, transport.count)
         setattr(self, "_RTCRtpReceiver__decoder_queue", waiting)  # noqa: B010
+
+    def _become_video(self) -> None:
+        parts = {
+            "kind": "video",
+            "jitter_buffer": JitterBuffer(capacity=VIDEO_PACKETS, is_video=True),
+            "nack_generator": NackGenerator(),
+        }
+        for name, part in parts.items():
+            setattr(self, f"_RTCRtpReceiver__{name}", part)
 
     @property
     def track(self) -> RemoteTrack:
