@@ -4,11 +4,15 @@ Each ``parse_…`` function takes an attribute's value and raises :class:`SdpErr
 malformed. None looks at the same characters more than a bounded number of times.
 """
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mediapeer.sdp.errors import SdpError
+
+Meaning = TypeVar("Meaning")
 
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 SETUPS = ("actpass", "active", "passive", "holdconn")
@@ -64,6 +68,25 @@ _BANDWIDTH = re.compile(r"[^\s:]{1,32}:[0-9]{1,20}")
 _CONNECTION = re.compile(r"IN +IP[46] +\S+")
 
 
+#: How many values of each kind are remembered with their meaning, and the longest of them, in characters.
+_REMEMBERED = 512
+_REMEMBERED_LENGTH = 128
+
+
+def _remembered(parse: Callable[[str], Meaning]) -> Callable[[str], Meaning]:
+    """Read the same text once: the descriptions of a browser's calls say the same of their codecs, all of them.
+
+    For what nobody changes, and what is no secret.
+    """
+    remembering = functools.lru_cache(_REMEMBERED)(parse)
+
+    @functools.wraps(parse)
+    def read(value: str) -> Meaning:
+        return remembering(value) if len(value) <= _REMEMBERED_LENGTH else parse(value)
+
+    return read
+
+
 def parse_number(name: str, value: str, minimum: int, maximum: int) -> int:
     """A decimal number within bounds, in an attribute of that name."""
     value = value.strip()
@@ -84,6 +107,7 @@ def is_token(value: str) -> bool:
     return _TOKEN.fullmatch(value) is not None
 
 
+@_remembered
 def parse_mid(value: str) -> str:
     """``a=mid`` (RFC 5888 §4)."""
     value = value.strip()
@@ -193,6 +217,7 @@ class Codec:
         return f"{self.payload_type} {self.name}/{self.clock_rate}{channels}"
 
 
+@_remembered
 def parse_rtpmap(value: str) -> Codec:
     """``a=rtpmap`` (RFC 8866 §6.6)."""
     number, _, encoding = value.strip().partition(" ")
@@ -219,6 +244,7 @@ def write_parameters(parameters: dict[str, str | None]) -> str:
     return ";".join(name if value is None else f"{name}={value}" for name, value in parameters.items())
 
 
+@_remembered
 def parse_fmtp(value: str) -> tuple[int, str]:
     """``a=fmtp``: the payload type and its parameters as they stand there, maybe none (RFC 8866 §6.15)."""
     number, _, text = value.strip().partition(" ")
@@ -229,6 +255,7 @@ def parse_fmtp(value: str) -> tuple[int, str]:
     return payload_type, text.strip()
 
 
+@_remembered
 def parse_rtcp_fb(value: str) -> tuple[int | None, str]:
     """``a=rtcp-fb``: the payload type, ``None`` for all, and the feedback (RFC 4585 §4.2)."""
     number, _, feedback = value.strip().partition(" ")
@@ -255,6 +282,7 @@ class HeaderExtension:
         return f"{self.id}{direction} {self.uri}{attributes}"
 
 
+@_remembered
 def parse_extmap(value: str) -> HeaderExtension:
     """``a=extmap``; its identifier may be one of the range above 4095 that offers borrow from (RFC 8285 §7)."""
     match = _EXTMAP.fullmatch(value.strip())
