@@ -80,8 +80,7 @@ class Assembly:
     def section_of(self, path: Path) -> str | None:
         """The mid of the section whose candidates are the path's."""
         key = next((key for key, other in self._paths.items() if other is path), None)
-        plan = next((plan for plan in self.negotiation.transports() if plan.key == key), None)
-        return plan.mids[0] if plan is not None and plan.mids else None
+        return None if key is None else self.negotiation.first_mid(key)
 
     def _made(self) -> Path:
         path = self._new_path()

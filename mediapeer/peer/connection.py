@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 check_aiortc()
 
+#: Nothing in it changes, and it takes time to make.
+_CODECS = CodecRegistry()
+
 
 class RTCPeerConnection(GuardedEmitter):
     """A connection to a browser or another WebRTC endpoint, with W3C's names as aiortc has them.
@@ -58,7 +61,7 @@ class RTCPeerConnection(GuardedEmitter):
         self._configuration = configured(configuration)
         self._ice_options = ice_options(self._configuration)
         self._certificate = _certificate(self._configuration)
-        self._codecs = CodecRegistry()
+        self._codecs = _CODECS
         self._stream_id = str(uuid.uuid4())
         self._cname = str(uuid.uuid4())
         self._assembly = Assembly(self._new_path, self._update_states, self._cname)
@@ -276,8 +279,8 @@ class RTCPeerConnection(GuardedEmitter):
         :raises InvalidStateError: when the connection is closed, or an offer of the peer stands.
         """
         async with self._operation():
-            offer = self._negotiation.create_offer(ice_restart=iceRestart)
-            return aiortc.RTCSessionDescription(str(offer), "offer")
+            self._negotiation.create_offer(ice_restart=iceRestart)
+            return aiortc.RTCSessionDescription(self._negotiation.created_text, "offer")
 
     async def createAnswer(self) -> aiortc.RTCSessionDescription:
         """An answer to the peer's offer.
@@ -285,7 +288,8 @@ class RTCPeerConnection(GuardedEmitter):
         :raises InvalidStateError: when there is no offer of the peer.
         """
         async with self._operation():
-            return aiortc.RTCSessionDescription(str(self._negotiation.create_answer()), "answer")
+            self._negotiation.create_answer()
+            return aiortc.RTCSessionDescription(self._negotiation.created_text, "answer")
 
     async def setLocalDescription(
         self, sessionDescription: aiortc.RTCSessionDescription | None = None

@@ -220,6 +220,11 @@ class Negotiation:
         self._created = self._author.create_answer(self._reviews, offer)
         return self._created.description.copy()
 
+    @property
+    def created_text(self) -> str:
+        """The description that was created last; empty when it was set, or something else came between."""
+        return "" if self._created is None else self._created.text
+
     def implicit_type(self) -> str:
         """The type of the local description that the state calls for (W3C webrtc §4.4.2, ``setLocalDescription``)."""
         offering = (
@@ -543,6 +548,11 @@ class Negotiation:
             if added.mids.intersection(state.candidate_mids) and added.fragment == fragment:
                 return state.key
         return None
+
+    def first_mid(self, key: str) -> str | None:
+        """The first of the sections that a transport carries."""
+        mids = next((state.mids for state in self._session.transports if state.key == key), ())
+        return mids[0] if mids else None
 
     def transports(self) -> list[TransportPlan]:
         """The transports as they are needed now; one that is missing here is needed no longer."""

@@ -41,6 +41,7 @@ class Path:
         self.on_candidate: Callable[[Candidate | None], None] | None = None
         "Given each local candidate, and ``None`` at their end."
         self._certificate = certificate
+        self._fingerprints: list[tuple[str, str]] | None = None
         self._told_candidates: frozenset[str] = frozenset()
         self._told_end = False
         self._starting: asyncio.Task[None] | None = None
@@ -76,9 +77,10 @@ class Path:
     @property
     def fingerprints(self) -> list[tuple[str, str]]:
         """Our certificate's, by hash."""
-        return [
-            (fingerprint.algorithm, fingerprint.value) for fingerprint in self._certificate.getFingerprints()
-        ]
+        if self._fingerprints is None:
+            found = self._certificate.getFingerprints()
+            self._fingerprints = [(fingerprint.algorithm, fingerprint.value) for fingerprint in found]
+        return self._fingerprints
 
     def restart_ice(self) -> None:
         """Have new credentials for the next description. The old ones work until the peer's new ones come."""
