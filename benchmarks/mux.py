@@ -5,6 +5,10 @@ session is called with each. Aioice's is a connection that is connected to someb
 anybody; they come out of ``recv()``. CPU is that of a burst that waits in the socket: reading, deciding, handing
 over. A flood is nine forged datagrams and one genuine, which tells that they are through.
 
+SRTP is taken further: a DTLS transport with the keys of a handshake unprotects each packet (AES-128-GCM), parses it,
+finds its section and counts it; then also gives it to a receiver, of aiortc's interface. aiortc's own transport is
+beside it, with a receiver in both rows.
+
 The highest rate is told by its interval. Each rate is tried for half a second from another process, and counts if not
 one datagram is lost.
 """
@@ -12,7 +16,6 @@ one datagram is lost.
 import asyncio
 import functools
 import importlib.metadata
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import secrets
@@ -22,13 +25,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 import aioice
+import aiortc
 
 from benchmarks import Comparison, CpuClock, Figures, Result
+from benchmarks._protected import AiortcPath, OurPath, ProtectedMedia, material
 from mediapeer.ice.mux import UdpMux
 from mediapeer.ice.sockets import Address, MuxSocket
 from mediapeer.ice.stun import binding_request, binding_success, transaction_id
 from tests.ice.sessions import LiteSession
 
+AIORTC = f"aiortc {aiortc.__version__}"
 AIOICE = f"aioice {importlib.metadata.version('aioice')}"
 
 _PAIRS = 7
@@ -40,6 +46,7 @@ _HOST = "127.0.0.1"
 _CPU = "CPU of a datagram"
 _INTERVAL = "interval at the highest rate without loss"
 _TARGET = 6.0
+_TARGET_OF_SRTP = 8.0
 # These have to be hashed before they can be told from the peer's.
 _TARGET_OF_WRONG_PASSWORDS = 15.0
 _SECONDS = 0.5
@@ -51,18 +58,37 @@ _UDP_SEGMENT = 103
 _SEGMENTS = 20
 
 
+class Media(Protocol):
+    """Genuine datagrams, in whatever process."""
+
+    def take(self, count: int) -> list[bytes]:
+        """The next ones."""
+
+
+class PlainMedia:
+    """One datagram again and again."""
+
+    def take(self, count: int) -> list[bytes]:
+        return [_MEDIA] * count
+
+
 class Receiver(Protocol):
     """What is measured, listening on loopback."""
 
     address: Address
-    count: int
-    "Datagrams that came through."
+
+    @property
+    def count(self) -> int:
+        """Datagrams that came through."""
 
     async def open(self) -> None:
         """Make it ready to receive."""
 
     def check(self) -> bytes | None:
         """What a sender has to send first."""
+
+    def media(self) -> "Media":
+        """What it takes as the peer's."""
 
     def forged(self, kind: str) -> bytes:
         """A datagram that it is to drop."""
@@ -99,6 +125,9 @@ class OurReceiver:
         local = self._session.agent.local_parameters
         return _check(local.username_fragment, local.password)
 
+    def media(self) -> Media:
+        return PlainMedia()
+
     def forged(self, kind: str) -> bytes:
         return FORGERIES[kind](self._session.agent.local_parameters.username_fragment)
 
@@ -119,7 +148,7 @@ class _LoopbackConnection(aioice.Connection):
 class AioiceReceiver:
     """A connection of aioice's, and the task that receives from it."""
 
-    count = 0
+    _received = 0
 
     async def open(self) -> None:
         self._mux = await UdpMux.open([_HOST])
@@ -135,23 +164,88 @@ class AioiceReceiver:
         await self._connection.connect()
         host = self._connection.local_candidates[0]
         self.address = (host.host, host.port)
+        self._start()
+
+    @property
+    def count(self) -> int:
+        return self._received
+
+    def _start(self) -> None:
         self._task = asyncio.create_task(self._receive())
 
     async def _receive(self) -> None:
         while True:
             await self._connection.recv()
-            self.count += 1
+            self._received += 1
+
+    async def _stop(self) -> None:
+        self._task.cancel()
 
     def check(self) -> bytes | None:
         return None
+
+    def media(self) -> Media:
+        return PlainMedia()
 
     def forged(self, kind: str) -> bytes:
         return FORGERIES[kind](self._connection.local_username)
 
     async def close(self) -> None:
-        self._task.cancel()
+        await self._stop()
         await self._connection.close()
         await self._mux.close()
+
+
+class OurSrtpReceiver:
+    """The transports of a call of ours.
+
+    :param has_receiver: whether the packets of its section have a receiver.
+    """
+
+    def __init__(self, *, has_receiver: bool = True) -> None:
+        self._keys = material()
+        self._path = OurPath(self._keys, has_receiver=has_receiver)
+
+    async def open(self) -> None:
+        self.address = await self._path.open(_HOST)
+
+    @property
+    def count(self) -> int:
+        return self._path.count
+
+    def check(self) -> bytes | None:
+        local = self._path.ice.local_parameters
+        return _check(local.username_fragment, local.password)
+
+    def media(self) -> Media:
+        return ProtectedMedia(self._keys, _LENGTH)
+
+    def forged(self, kind: str) -> bytes:
+        return FORGERIES[kind](self._path.ice.local_parameters.username_fragment)
+
+    async def close(self) -> None:
+        await self._path.close()
+
+
+class AiortcSrtpReceiver(AioiceReceiver):
+    """The transports of a call of aiortc's."""
+
+    async def open(self) -> None:
+        self._keys = material()
+        await super().open()
+
+    def _start(self) -> None:
+        self._path = AiortcPath(self._keys, self._connection)
+
+    @property
+    def count(self) -> int:
+        return self._path.count
+
+    def media(self) -> Media:
+        return ProtectedMedia(self._keys, _LENGTH)
+
+    async def _stop(self) -> None:
+        await self._path.close()
 
 
 def _check(fragment: str, password: str) -> bytes:
@@ -184,14 +278,15 @@ def cpu(make: Callable[[], Receiver], kind: str | None) -> Figures:
 async def _cpu(receiver: Receiver, kind: str | None) -> Figures:
     await receiver.open()
     sender = _connected(receiver)
-    forged = itertools.repeat(_MEDIA if kind is None else receiver.forged(kind), _BURST)
-    burst = [data if index % 10 or kind is None else _MEDIA for index, data in enumerate(forged, 1)]
-    genuine = burst.count(_MEDIA)
+    media = receiver.media()
+    forged = [] if kind is None else [receiver.forged(kind)] * 9
+    genuine = _BURST // (1 + len(forged))
     clock = CpuClock()
     try:
         for expected in range(genuine, (_BURSTS + 1) * genuine, genuine):
-            for data in burst:
-                sender.send(data)
+            for data in media.take(genuine):
+                for each in (*forged, data):
+                    sender.send(each)
             with clock:
                 arrived = await _until(functools.partial(_has_received, receiver, expected), 1.0)
             if not arrived:
@@ -257,7 +352,7 @@ async def _loses_none(
     receiver: Receiver, pipe: multiprocessing.connection.Connection, microseconds: float
 ) -> bool:
     await receiver.open()
-    pipe.send((receiver.address, receiver.check(), microseconds))
+    pipe.send((receiver.address, receiver.check(), receiver.media(), microseconds))
     sent: int = await asyncio.to_thread(pipe.recv)
     arrived = await _until(lambda: receiver.count == sent, 0.5)
     await receiver.close()
@@ -267,7 +362,7 @@ async def _loses_none(
 def _send_as_told(pipe: multiprocessing.connection.Connection) -> None:
     """Send for half a second at each interval that comes through the pipe, and say how many it were."""
     while (order := pipe.recv()) is not None:
-        address, check, microseconds = order
+        address, check, media, microseconds = order
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.bind((_HOST, 0))
             sender.connect(address)
@@ -275,16 +370,17 @@ def _send_as_told(pipe: multiprocessing.connection.Connection) -> None:
                 sender.send(check)
                 sender.recv(_LENGTH)
             sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, _LENGTH)
-            pipe.send(_send_evenly(sender, microseconds / 1e6))
+            pipe.send(_send_evenly(sender, media, microseconds / 1e6))
 
 
-def _send_evenly(sender: socket.socket, seconds: float) -> int:
-    datagrams, count = _MEDIA * _SEGMENTS, 0
+def _send_evenly(sender: socket.socket, media: Media, seconds: float) -> int:
+    datagrams, count = b"".join(media.take(_SEGMENTS)), 0
     started = time.perf_counter()
     while (now := time.perf_counter() - started) < _SECONDS:
         if now >= count * seconds:
             sender.send(datagrams)
             count += _SEGMENTS
+            datagrams = b"".join(media.take(_SEGMENTS))
     return count
 
 
@@ -293,8 +389,12 @@ def _targets(kind: str | None) -> Callable[[Figures], Figures]:
     return lambda _: {_CPU: target}
 
 
+def _target_of_srtp(peer: Figures, *, has_receiver: bool) -> Figures:
+    return {} if has_receiver else {_CPU: _TARGET_OF_SRTP}
+
+
 def run() -> list[Result]:
-    """Measure genuine datagrams, floods of each kind, and the rate."""
+    """Measure genuine datagrams, floods of each kind, SRTP, and the rates."""
     results: list[Result] = []
     for kind in (None, *FORGERIES):
         results += Comparison(
@@ -305,11 +405,25 @@ def run() -> list[Result]:
             peer_name=AIOICE,
             targets=_targets(kind),
         ).results(_PAIRS)
-    results += Comparison(
-        case="media of a checked peer",
-        unit="µs",
-        ours=functools.partial(interval, OurReceiver),
-        peer=functools.partial(interval, AioiceReceiver),
-        peer_name=AIOICE,
-    ).results(_RATE_PAIRS)
+    for case, has_receiver in (("SRTP, unprotected and counted", False), ("SRTP, to the receiver", True)):
+        results += Comparison(
+            case=case,
+            unit="µs",
+            ours=functools.partial(cpu, functools.partial(OurSrtpReceiver, has_receiver=has_receiver), None),
+            peer=functools.partial(cpu, AiortcSrtpReceiver, None),
+            peer_name=AIORTC,
+            targets=functools.partial(_target_of_srtp, has_receiver=has_receiver),
+        ).results(_PAIRS)
+    ends: list[tuple[str, Callable[[], Receiver], Callable[[], Receiver], str]] = [
+        ("media of a checked peer", OurReceiver, AioiceReceiver, AIOICE),
+        ("SRTP, to the receiver", OurSrtpReceiver, AiortcSrtpReceiver, AIORTC),
+    ]
+    for case, ours, peer, name in ends:
+        results += Comparison(
+            case=case,
+            unit="µs",
+            ours=functools.partial(interval, ours),
+            peer=functools.partial(interval, peer),
+            peer_name=name,
+        ).results(_RATE_PAIRS)
     return results
