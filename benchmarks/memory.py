@@ -12,6 +12,7 @@ import multiprocessing
 import pathlib
 import resource
 from collections.abc import Callable
+from typing import TypeVar
 
 from benchmarks import Comparison, Figures, Result
 from benchmarks.handshake import (
@@ -23,6 +24,8 @@ from benchmarks.handshake import (
     our_handshake,
 )
 from mediapeer.dtls import NamedGroup, ProtocolVersion
+
+Measured = TypeVar("Measured")
 
 _PAIRS = 3
 _BEFOREHAND = 100
@@ -36,7 +39,7 @@ _CASES = (
 )
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """The resident memory of this process, which Linux gives in pages."""
     gc.collect()
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
@@ -49,9 +52,9 @@ def growth(associate: Callable[[], object]) -> float:
     :param associate: makes both ends.
     """
     kept = [associate() for _ in range(_BEFOREHAND)]
-    before = _resident_bytes()
+    before = resident_bytes()
     kept += [associate() for _ in range(_ASSOCIATIONS)]
-    return (_resident_bytes() - before) / (2 * _ASSOCIATIONS) / 1000
+    return (resident_bytes() - before) / (2 * _ASSOCIATIONS) / 1000
 
 
 def our_growth(version: ProtocolVersion, group: NamedGroup) -> float:
@@ -66,11 +69,16 @@ def openssl_growth() -> float:
     return growth(lambda: openssl_handshake(context, context))
 
 
-def in_fresh_process(measure: Callable[[], float]) -> Figures:
+def in_process_of_its_own(measure: Callable[[], Measured]) -> Measured:
     """Measure where nothing has been allocated and freed before."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as executor:
-        return {_METRIC: executor.submit(measure).result()}
+        return executor.submit(measure).result()
+
+
+def in_fresh_process(measure: Callable[[], float]) -> Figures:
+    """The same for the memory of an end."""
+    return {_METRIC: in_process_of_its_own(measure)}
 
 
 def run() -> list[Result]:

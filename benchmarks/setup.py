@@ -81,28 +81,40 @@ def _caller(version: ProtocolVersion) -> aiortc.RTCPeerConnection:
 
 
 def run_callers(pipe: Pipe) -> None:
-    """Call as often as the other end of the pipe says, until it says ``None``; to be run in a process."""
-    while (order := pipe.recv()) is not None:
-        asyncio.run(_call(pipe, *order))
+    """Do what the other end of the pipe says, until it says ``None``; to be run in a process of its own.
+
+    A number and a version: call so often, and say when every channel is open. ``close``: end all calls.
+    """
+    asyncio.run(_run_callers(pipe))
 
 
-async def _call(pipe: Pipe, count: int, version: ProtocolVersion) -> None:
-    callers, opened = [_caller(version) for _ in range(count)], []
-    for caller in callers:
+async def _run_callers(pipe: Pipe) -> None:
+    callers: list[aiortc.RTCPeerConnection] = []
+    while (order := await asyncio.to_thread(pipe.recv)) is not None:
+        if order == "close":
+            await asyncio.gather(*(caller.close() for caller in callers))
+            callers.clear()
+        else:
+            await _call(pipe, callers, *order)
+        pipe.send("done")
+
+
+async def _call(
+    pipe: Pipe, callers: list[aiortc.RTCPeerConnection], count: int, version: ProtocolVersion
+) -> None:
+    new, opened = [_caller(version) for _ in range(count)], []
+    callers.extend(new)
+    for caller in new:
         channel, is_open = caller.createDataChannel("chat"), asyncio.Event()
         channel.on("open", is_open.set)
         opened.append(is_open)
         await caller.setLocalDescription()
-    pipe.send([caller.localDescription.sdp for caller in callers])
-    for _ in callers:
+    pipe.send([caller.localDescription.sdp for caller in new])
+    for _ in new:
         index, sdp = await asyncio.to_thread(pipe.recv)
-        await callers[index].setRemoteDescription(aiortc.RTCSessionDescription(sdp, "answer"))
+        await new[index].setRemoteDescription(aiortc.RTCSessionDescription(sdp, "answer"))
     async with asyncio.timeout(_PATIENCE):
         await asyncio.gather(*(is_open.wait() for is_open in opened))
-    pipe.send("open")
-    await asyncio.to_thread(pipe.recv)
-    await asyncio.gather(*(caller.close() for caller in callers))
-    pipe.send(None)
 
 
 class Callers:
@@ -136,25 +148,45 @@ async def _answer(
     return time.perf_counter() - started
 
 
-async def _setup(pipe: Pipe, make: MakeAnswerer, count: int, version: ProtocolVersion) -> Figures:
-    mux = await UdpMux.open([LOOPBACK])
+async def answer_calls(
+    pipe: Pipe,
+    make: Callable[[], aiortc.RTCPeerConnection],
+    count: int,
+    version: ProtocolVersion,
+    answerers: list[aiortc.RTCPeerConnection],
+) -> tuple[list[float], float]:
+    """Answer ``count`` calls of :func:`run_callers` at once.
+
+    :param answerers: gets the ends that are made.
+    :return: the seconds that each took, and the CPU of all.
+    """
     pipe.send((count, version))
     offers = await asyncio.to_thread(pipe.recv)
     cpu, started = time.process_time(), time.perf_counter()
-    answerers = []
 
     async def answer(index: int, offer: str) -> float:
-        answerer = make(mux)
+        answerer = make()
         answerers.append(answerer)
         return await _answer(pipe, answerer, index, offer, started)
 
     async with asyncio.timeout(_PATIENCE):
         times = await asyncio.gather(*(answer(*each) for each in enumerate(offers)))
         await asyncio.to_thread(pipe.recv)
-    cpu = time.process_time() - cpu
+    return times, time.process_time() - cpu
+
+
+async def end_calls(pipe: Pipe, answerers: list[aiortc.RTCPeerConnection]) -> None:
+    """End all calls at both ends."""
     pipe.send("close")
     await asyncio.to_thread(pipe.recv)
     await asyncio.gather(*(answerer.close() for answerer in answerers))
+
+
+async def _setup(pipe: Pipe, make: MakeAnswerer, count: int, version: ProtocolVersion) -> Figures:
+    mux = await UdpMux.open([LOOPBACK])
+    answerers: list[aiortc.RTCPeerConnection] = []
+    times, cpu = await answer_calls(pipe, functools.partial(make, mux), count, version, answerers)
+    await end_calls(pipe, answerers)
     await mux.close()
     figures = {_TIME: 1000 * statistics.median(times), _CPU: 1000 * cpu / count}
     return figures if count == 1 else {**figures, _LAST: 1000 * max(times)}

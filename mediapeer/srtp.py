@@ -113,10 +113,19 @@ class SrtpContexts:
 
         :raises SrtpError: when it is not authentic, a replay, malformed, or longer than 1,500 bytes.
         """
+        return self.unprotect_rtcp(packet) if is_rtcp(packet) else self.unprotect_rtp(packet)
+
+    def unprotect_rtp(self, packet: bytes) -> bytes:
+        """The same for a packet that is known to be RTP."""
         try:
-            if is_rtcp(packet):
-                return bytes(self._inbound.unprotect_rtcp(packet))
             return bytes(self._inbound.unprotect(packet))
+        except (pylibsrtp.Error, ValueError) as error:
+            raise SrtpError(str(error)) from error
+
+    def unprotect_rtcp(self, packet: bytes) -> bytes:
+        """The same for a packet that is known to be RTCP."""
+        try:
+            return bytes(self._inbound.unprotect_rtcp(packet))
         except (pylibsrtp.Error, ValueError) as error:
             raise SrtpError(str(error)) from error
 

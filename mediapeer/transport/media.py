@@ -250,7 +250,7 @@ class MediaPath:
             self._counters["srtp_of_too_many_sources"] += 1
             return
         try:
-            packet = contexts.unprotect(datagram)
+            packet = contexts.unprotect_rtcp(datagram) if control else contexts.unprotect_rtp(datagram)
         except SrtpError as error:
             self._counters["srtp_unprotect_failed"] += 1
             logger.debug("an SRTP packet was dropped: %s", error)
