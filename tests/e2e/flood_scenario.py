@@ -104,9 +104,9 @@ async def _flooded(scenario: FloodScenario, meter: "Meter", call: Call) -> tuple
 def ports(call: Call) -> tuple[int, int]:
     """The ports of the pair that ICE has selected, ours and the peer's."""
     (transport,) = call.peer_connection.transports
-    connection: Any = transport.transport._connection  # type: ignore[attr-defined]
-    pair = connection._nominated[1]
-    return pair.protocol.local_candidate.port, pair.remote_addr[1]
+    ice: Any = transport.transport
+    pair = ice._ice.selected_pair
+    return pair.local.port, pair.remote.port
 
 
 class Meter:
@@ -119,10 +119,11 @@ class Meter:
         self._messages = 0
 
     def dropped(self) -> collections.Counter[str]:
-        """What the server's end has dropped so far, and why."""
+        """What the server's end has dropped so far, and why; what came to its port for no call, too."""
         total: collections.Counter[str] = collections.Counter()
         for transport in self._call.peer_connection.transports:
-            total += transport.counters
+            ice: Any = transport.transport
+            total += transport.counters + ice._ice.options.mux.counters
         return total
 
     async def browser(self) -> dict[str, Any]:

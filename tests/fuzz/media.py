@@ -46,9 +46,11 @@ class Open:
         """As it is."""
         return packet
 
-    def unprotect(self, packet: bytes) -> bytes:
+    def unprotect_rtp(self, packet: bytes) -> bytes:
         """As it is."""
         return packet
+
+    unprotect = unprotect_rtcp = unprotect_rtp
 
 
 class Part:
