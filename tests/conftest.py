@@ -1,9 +1,14 @@
 """What all tests share."""
 
+import os
+
 import pytest
 
 #: The group of the browsers' tests, for pytest-xdist.
 BROWSERS = "browsers"
+#: How much the others give way to them.
+NICENESS = 5
+_gives_way = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,8 +24,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     They look at real time, and two at once would be in each other's way; but they mostly wait, and so leave a core to
     the other tests. That they are the longest group is why they go first.
     """
-    if hasattr(config, "workerinput"):
+    if _is_worker(config):
         for item in items:
             if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.xdist_group(BROWSERS))
         items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In a worker of pytest-xdist, whatever is not for a browser leaves the cores to the worker that has one.
+
+    A worker that has come to such a test gets no browser any more.
+    """
+    is_first = _is_worker(item.config) and _gives_way not in item.config.stash
+    if is_first and not item.get_closest_marker("browser"):
+        item.config.stash[_gives_way] = True
+        os.nice(NICENESS)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
