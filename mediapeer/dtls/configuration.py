@@ -175,6 +175,9 @@ class DtlsConfiguration:
     piece travels in one record, in a datagram of its own."""
     mtu_backs_off: bool = True
     "Whether what is sent again is cut smaller when it keeps timing out: the path may take less than was thought."
+    repeats_apart: bool = True
+    """Whether each message has records of its own when a flight is sent again, for a peer that looks no further in a
+    record than to a message that it has had, as Firefox does. It costs a header and a tag for each."""
     initial_retransmission_timeout: float = 0.05
     "Seconds until a flight is first sent again. May be set from the round trip that ICE measured."
     maximum_retransmission_timeout: float = 60.0

@@ -64,9 +64,11 @@ class _Packer:
     """Packs messages into records, and records into as few datagrams as the MTU allows.
 
     Protected records are filled with as many fragments as fit, of one message or several: each record costs its
-    header and its tag. Unprotected ones carry one fragment each, which every peer understands. So do protected ones
-    when a flight is sent again: a peer may read a record only as far as to a message that it has had (Firefox does),
-    and would never come to what stands behind it.
+    header and its tag. Unprotected ones carry one fragment each, which every peer understands.
+
+    :param shares_records: whether protected ones do hold more than one. When a flight is sent again they should not:
+        a peer may read a record only as far as to a message that it has had (Firefox does), and would never come to
+        what stands behind that.
     """
 
     def __init__(
@@ -75,12 +77,12 @@ class _Packer:
         mtu: int,
         trace: Callable[[int, bytes], None] | None,
         *,
-        is_repeated: bool,
+        shares_records: bool,
     ) -> None:
         self._epochs = epochs
         self._mtu = mtu
         self._trace = trace
-        self._is_repeated = is_repeated
+        self._shares_records = shares_records
         self.sent: dict[RecordNumber, list[_SentFragment]] = {}
         "What each record carries."
         self._datagrams: list[bytes] = []
@@ -124,7 +126,7 @@ class _Packer:
 
     def _open_record(self, epoch: WriteEpoch, message: OutgoingHandshakeMessage, wanted: int) -> int:
         """Have a record open for a fragment of up to ``wanted`` bytes; returns how many there is room for."""
-        is_shared = epoch.number != 0 and not self._is_repeated
+        is_shared = epoch.number != 0 and self._shares_records
         if epoch is not self._epoch or not is_shared:
             self._end_record()
         least = min(wanted, 1 if is_shared else SMALLEST_FRAGMENT)
@@ -164,13 +166,14 @@ class _Packer:
 class Flight:
     """Messages that are sent together, and how much of them the peer has acknowledged (RFC 9147 §7.2)."""
 
-    def __init__(self, messages: Sequence[OutgoingMessage] = ()) -> None:
+    def __init__(self, messages: Sequence[OutgoingMessage] = (), *, repeats_apart: bool = True) -> None:
         self._messages = tuple(messages)
+        self._repeats_apart = repeats_apart
+        self._is_repeated = False
         # For each message the spans of its body that are still to be acknowledged. An empty body is one empty span.
         self._pending: list[list[tuple[int, int]]] = []
         # What each record carried that may still be acknowledged, the oldest first.
         self._sent: dict[RecordNumber, list[_SentFragment]] = {}
-        self._is_repeated = False
         self.disregard_acknowledgements()
 
     @property
@@ -194,7 +197,7 @@ class Flight:
 
         :param trace: told of the content type and the plaintext of each record.
         """
-        packer = _Packer(epochs, mtu, trace, is_repeated=self._is_repeated)
+        packer = _Packer(epochs, mtu, trace, shares_records=not (self._is_repeated and self._repeats_apart))
         self._is_repeated = True
         for index, message in enumerate(self._messages):
             for start, end in self._pending[index]:

@@ -29,6 +29,7 @@ class FlightTransmission:
         self.flight = Flight()
         self.mtu = configuration.mtu
         self._mtu_backs_off = configuration.mtu_backs_off
+        self._repeats_apart = configuration.repeats_apart
         self.answers = NOTHING_ANSWERED
         "The ``message_seq`` of the last message that the flight answers."
         self.timer = RetransmissionTimer(
@@ -50,7 +51,7 @@ class FlightTransmission:
         self, messages: Sequence[OutgoingMessage], now: float, *, answers: int, is_answered: bool
     ) -> None:
         """Send a flight; again by the timer if it is to be answered, else on demand."""
-        self.flight = Flight(messages)
+        self.flight = Flight(messages, repeats_apart=self._repeats_apart)
         self.answers = answers
         self._demands = 0
         if is_answered:

@@ -246,6 +246,7 @@ def _path(flags: Flags) -> dict[str, object]:
         "timer_granularity": TIMER_GRANULARITY,
         "is_eager": False,
         "mtu_backs_off": False,
+        "repeats_apart": False,
         "maximum_handshake_message_size": max(
             MAXIMUM_MESSAGE_SIZE,
             (flags.max_cert_list or MAXIMUM_CERTIFICATES_SIZE) if takes_certificates else 0,

@@ -105,6 +105,7 @@ MEETINGS = (
             "timer_granularity": 0.015,
             "is_eager": False,
             "mtu_backs_off": False,
+            "repeats_apart": False,
         },
         server=ONE_SIDED,
     ),
