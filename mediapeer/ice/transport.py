@@ -340,7 +340,7 @@ class IceTransport:
 
     def undo_restart(self) -> None:
         """Take back a :meth:`restart` whose offer was rolled back. One that has been started goes on."""
-        if self._next is not None and self._next.remote_parameters is None:
+        if self._closing is None and self._next is not None and self._next.remote_parameters is None:
             self._discard_next()
             self._gathering_state = (
                 GatheringState.COMPLETE if self._current.gathered else GatheringState.GATHERING
