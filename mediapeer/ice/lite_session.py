@@ -123,6 +123,8 @@ class LiteSession:
     def heard(self, record: CandidatePair | None) -> None:
         """An authenticated packet came over a pair."""
         if isinstance(record, LitePair):
+            if isinstance(record.socket, MuxSocket):
+                self._owner.claim(record.socket, record.address)
             outputs = self._agent.heard(self._now(), record.socket, record.address)
         else:
             outputs = self._agent.heard(self._now())

@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 DATAGRAMS_PER_TURN = 64
 #: Remote addresses that belong to one session; beyond it, the one that was claimed longest ago is forgotten.
 CLAIMS_PER_SESSION = 64
+#: Seconds after which another call may have an address that nothing authentic came from. Whoever is there checks it
+#: more often; and who has claimed it in somebody else's name, or has moved away, must not keep it for a whole call.
+CLAIM_LIFETIME = 10.0
 #: Requests of one session that wait for an answer; beyond it, the oldest is forgotten.
 TRANSACTIONS_PER_SESSION = 256
 #: Failures of sessions that are logged by one mux; more are only counted, for a log must not grow with a flood.
@@ -40,7 +43,8 @@ class _Member:
 
     owner: object
     username_fragments: set[bytes] = field(default_factory=set)
-    addresses: OrderedDict[tuple[MuxSocket, Address], None] = field(default_factory=OrderedDict)
+    addresses: OrderedDict[tuple[MuxSocket, Address], float] = field(default_factory=OrderedDict)
+    "Each with the time when it was claimed last."
     transactions: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     is_replaceable: bool = False
 
@@ -175,7 +179,8 @@ class UdpMux:
     def claim(self, socket: MuxSocket, remote: Address, session: MuxSession) -> bool:
         """Give a session what comes to a socket from an address that a check of its own has authenticated.
 
-        Claiming again is free and keeps the address from being the first that is forgotten.
+        Claiming again is free, and to be done with whatever authentic comes from there: it keeps the address from
+        being the first that is forgotten, and from being another's after :data:`CLAIM_LIFETIME`.
 
         :return: ``False`` when a session of another call has the address, which keeps it: whoever is in a call
             could otherwise take another's datagrams away by a check in the other's name.
@@ -185,13 +190,13 @@ class UdpMux:
             return False
         holder = claims.get(remote)
         if holder is not None and holder is not session:
-            if not self._may_replace(holder, session):
+            if not self._may_replace(holder, session, (socket, remote)):
                 self.counters["claims_refused"] += 1
                 return False
             self._release_address(socket, remote, holder)
         member = self._member(session)
         claims[remote] = session
-        member.addresses[socket, remote] = None
+        member.addresses[socket, remote] = self._loop.time()
         member.addresses.move_to_end((socket, remote))
         if len(member.addresses) > CLAIMS_PER_SESSION:
             (other_socket, other_remote), _ = member.addresses.popitem(last=False)
@@ -239,11 +244,16 @@ class UdpMux:
         if member is not None and member.is_empty:
             del self._members[session]
 
-    def _may_replace(self, holder: MuxSession, session: MuxSession) -> bool:
+    def _may_replace(
+        self, holder: MuxSession, session: MuxSession, address: tuple[MuxSocket, Address]
+    ) -> bool:
         held = self._members.get(holder)
+        if held is None or held.is_replaceable:
+            return True
         member = self._members.get(session)
-        owner = session if member is None else member.owner
-        return held is None or held.is_replaceable or held.owner is owner
+        if held.owner is (session if member is None else member.owner):
+            return True
+        return self._loop.time() >= held.addresses.get(address, 0.0) + CLAIM_LIFETIME
 
     def _release_address(self, socket: MuxSocket, remote: Address, session: MuxSession) -> None:
         self._members[session].addresses.pop((socket, remote), None)
@@ -270,7 +280,7 @@ class UdpMux:
                     self.counters["unchecked_address"] += 1
                     continue
             else:
-                session = self._session_of_stun(data, claims, source)
+                session = self._session_of_stun(data, claims, (socket, source))
                 if session is None:
                     continue
             try:
@@ -281,7 +291,7 @@ class UdpMux:
                 return
 
     def _session_of_stun(
-        self, data: bytes, claims: dict[Address, MuxSession], source: Address
+        self, data: bytes, claims: dict[Address, MuxSession], address: tuple[MuxSocket, Address]
     ) -> MuxSession | None:
         """Who is to judge a STUN message, found at the price of looking at its header and USERNAME."""
         if not data:
@@ -293,23 +303,25 @@ class UdpMux:
             return None
         kind, transaction_id, username = seen
         if kind == MessageType.BINDING_REQUEST:
-            return self._session_of_check(username, claims.get(source))
+            return self._session_of_check(username, claims.get(address[1]), address)
         if kind == MessageType.BINDING_SUCCESS or kind == MessageType.BINDING_ERROR:
             session, reason = self._expected.get(transaction_id), "unexpected_answers"
         elif kind == MessageType.BINDING_INDICATION:
-            session, reason = claims.get(source), "unchecked_address"
+            session, reason = claims.get(address[1]), "unchecked_address"
         else:
             session, reason = None, "other_stun_methods"
         if session is None:
             self.counters[reason] += 1
         return session
 
-    def _session_of_check(self, username: bytes | None, holder: MuxSession | None) -> MuxSession | None:
+    def _session_of_check(
+        self, username: bytes | None, holder: MuxSession | None, address: tuple[MuxSocket, Address]
+    ) -> MuxSession | None:
         session = None if username is None else self._sessions.get(username.partition(b":")[0])
         if session is None:
             self.counters["unknown_usernames"] += 1
             return None
-        if holder is not None and holder is not session and not self._may_replace(holder, session):
+        if holder not in (None, session) and not self._may_replace(holder, session, address):
             self.counters["address_of_another_call"] += 1
             return None
         return session
