@@ -43,6 +43,7 @@ TARGETS = {
     "signaling": ("signaling", "mediapeer", "aiortc"),
     "media": ("mediapeer", "aiortc"),
     "negotiation": ("mediapeer",),
+    "paths": ("mediapeer", "aioice"),
 }
 
 
