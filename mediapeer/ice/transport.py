@@ -329,10 +329,12 @@ class IceTransport:
         They take effect when :meth:`start` comes with the peer's new ones. Called again before that, it gives the
         same. Then :meth:`gather` gives their candidates.
         """
-        if self._next is None and self._closing is None:
+        if self._closing is not None:
+            return self.local_parameters
+        if self._next is None:
             self._next = self._new_agent()
             self._gathering_state = GatheringState.NEW
-        elif self._next is not None and self._next.remote_parameters is not None:
+        elif self._next.remote_parameters is not None:
             # A restart is under way that never came to a path: another takes its place.
             self._discard_next()
             return self.restart()

@@ -216,12 +216,17 @@ async def test_a_peer_cannot_make_a_full_agent_flood_others(network: Network) ->
     await port.close()
 
 
+@pytest.mark.parametrize("is_started", [True, False])
 @pytest.mark.parametrize("lite", [True, False])
 @virtual
-async def test_what_is_done_after_the_end_does_nothing(network: Network, lite: bool) -> None:
+async def test_what_is_done_after_the_end_does_nothing(
+    network: Network, lite: bool, is_started: bool
+) -> None:
     port = await Port.open(network)
     call = await port.call(lite=lite)
     call.restart()
+    if is_started:
+        call.start(IceParameters("next", "p" * 22))
     await call.close()
     call.restart()
     call.undo_restart()
@@ -231,6 +236,7 @@ async def test_what_is_done_after_the_end_does_nothing(network: Network, lite: b
     with pytest.raises(ConnectionError):
         call.send_datagram(b"x")
     await call.gather()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     await port.close()
 
 
