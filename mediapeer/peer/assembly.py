@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -51,7 +52,8 @@ class Assembly:
         self._paths: dict[str, Path] = {}
         self._spare: Path | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ended: set[RTCRtpTransceiver] = set()
+        # The program may keep what has ended; we do not: a peer can make any number of them.
+        self._ended: weakref.WeakSet[RTCRtpTransceiver] = weakref.WeakSet()
 
     # Paths
 
@@ -156,6 +158,7 @@ class Assembly:
         if transceiver in self._ended:
             return None
         self._ended.add(transceiver)
+        transceiver.receiver.transport.media.unregister_receiver(transceiver.receiver)
         return self.keep(transceiver.end())
 
     def start_senders(self) -> None:

@@ -95,8 +95,8 @@ class Author:
         A new one takes the place of one that is no longer used, if there is any.
         """
         session = self.session
-        used = set(session.mids)
         base = session.pending_local or session.current_local
+        used = session.mids | (set() if base is None else by_mid(base).keys())
         slots: list[Slot] = []
         unused: list[int] = []
         for index, media in enumerate(base.media if base is not None else ()):

@@ -289,7 +289,7 @@ class Negotiation:
             elif slot.transceiver is not None:
                 transceiver = slot.transceiver
                 transceiver.negotiated = replace(transceiver.negotiated, mid=slot.mid, mline_index=index)
-            session.mids.add(slot.mid)
+            session.note_mid(slot.mid)
         for media in created.description.media:
             session.payload_types.learn(media.kind, media.codecs)
             session.extension_ids.learn(media.header_extensions)
@@ -368,7 +368,7 @@ class Negotiation:
                 offered.take(review)
             else:
                 offered.leave(review.mid)
-            session.mids.add(review.mid)
+            session.note_mid(review.mid)
             session.payload_types.learn(review.media.kind, review.codecs)
             session.extension_ids.learn(offer.header_extensions(review.media))
         offered.let_go_of_vanished()

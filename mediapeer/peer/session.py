@@ -8,6 +8,9 @@ from mediapeer.peer.transceiver import Negotiated, Transceiver
 from mediapeer.peer.transports import TransportState
 from mediapeer.sdp import SessionDescription
 
+#: Digits of the longest mids of ours: a connection does not get to have so many sections.
+MID_DIGITS = 4
+
 
 @dataclass(frozen=True)
 class DataSection:
@@ -52,13 +55,18 @@ class Session:
     payload_types: PayloadTypes = field(default_factory=PayloadTypes)
     extension_ids: ExtensionIds = field(default_factory=ExtensionIds)
     mids: set[str] = field(default_factory=set)
-    "All that were ever used: a mid is never used again (RFC 9429 §5.2.2)."
+    "Those that were ever used and that we might give: a mid is never used again (RFC 9429 §5.2.2)."
     current_local: SessionDescription | None = None
     current_remote: SessionDescription | None = None
     pending_local: SessionDescription | None = None
     pending_remote: SessionDescription | None = None
     offered: bool = False
     "Whether the current local description is the offer of its pair."
+
+    def note_mid(self, mid: str) -> None:
+        """Never give that mid to a new section. Ours are small numbers; the peer can make up any number of others."""
+        if mid.isdecimal() and len(mid) <= MID_DIGITS:
+            self.mids.add(mid)
 
     def save(self) -> "Saved":
         """What stands now."""

@@ -1,7 +1,13 @@
 """What a hostile peer may put into descriptions, candidates and channels, and what it must not get for it."""
 
+import asyncio
+import gc
+import re
+import weakref
+from collections.abc import Container, Sequence
 from typing import Any
 
+import aiortc
 import pytest
 
 from mediapeer.peer.signaling_state import DescriptionError
@@ -116,3 +122,53 @@ async def test_every_trickled_candidate_is_taken_whatever_section_names_it(netwo
     assert [hosts.count(f"198.51.100.{number}") for number in range(4)] == [1, 1, 1, 1]
     await offerer.close()
     await answerer.close()
+
+
+# Negotiation again and again
+
+
+def sections(mids: Sequence[str], rejected: Container[str] = ()) -> aiortc.RTCSessionDescription:
+    """An offer of audio sections with these mids."""
+    head, audio = OFFER[: OFFER.index("m=audio")], OFFER[OFFER.index("m=audio") : OFFER.index("m=video")]
+    used = " ".join(mid for mid in mids if mid not in rejected)
+    text = re.sub(r"a=group:.*", f"a=group:BUNDLE {used}", head)
+    for mid in mids:
+        section = re.sub(r"a=mid:.*", f"a=mid:{mid}", audio)
+        text += section if mid not in rejected else re.sub(r"m=audio \d+", "m=audio 0", section)
+    return aiortc.RTCSessionDescription(text, "offer")
+
+
+@virtual
+async def test_sections_that_come_and_go_without_end_leave_nothing(network: Network) -> None:
+    """Each re-offer rejects all sections but one, and the next puts new ones in their places."""
+    peer = peer_at("192.0.2.1")
+    gone: list[weakref.ref[Any]] = []
+    peer.on("track", lambda track: gone.append(weakref.ref(track)))
+    for number in range(20):
+        mids = ["kept", *(f"{number}-{section}" for section in range(3))]
+        for rejected in ([], mids[1:]):
+            await peer.setRemoteDescription(sections(mids, rejected))
+            await peer.setLocalDescription()
+    await asyncio.sleep(1)
+    gc.collect()
+    assert len(gone) == 1 + 20 * 3
+    assert sum(reference() is not None for reference in gone) == 1
+    [transport] = peer.transports
+    assert list(transport.media._router._sections) == ["kept"]
+    assert len(transport.media._sections) + len(transport.media._paused) == 1
+    assert len(peer._negotiation._session.mids) == 0
+    await peer.close()
+
+
+@virtual
+async def test_a_mid_of_ours_is_none_that_the_peer_has_used(network: Network) -> None:
+    peer = peer_at("192.0.2.1")
+    for mids in (["0", "x"], ["0", "1"]):
+        await peer.setRemoteDescription(sections(mids))
+        await peer.setLocalDescription()
+        await peer.setRemoteDescription(sections(mids, mids[1:]))
+        await peer.setLocalDescription()
+    peer.addTransceiver("video")
+    offer = (await peer.createOffer()).sdp
+    assert re.findall(r"a=mid:(.*)\r", offer) == ["0", "2"]
+    await peer.close()
