@@ -156,10 +156,8 @@ class IceTransport:
     async def gather(self) -> None:
         """Open the sockets and tell host candidates, then ask the servers and tell theirs as they come.
 
-        Ends when every server has answered, or after five seconds. Calling it again waits for the same, after
-        :meth:`restart` it gathers for the new credentials.
-
-        It also ends when the transport closes.
+        Ends when every server has answered, after five seconds, or when the transport closes. Calling it again waits
+        for the same, after :meth:`restart` it gathers for the new credentials.
 
         :raises OSError: when none of the addresses that were asked for, or no port, can be used.
         """
@@ -331,13 +329,12 @@ class IceTransport:
         """
         if self._closing is not None:
             return self.local_parameters
+        if self._next is not None and self._next.remote_parameters is not None:
+            # A restart is under way that never came to a path: another takes its place.
+            self._discard_next()
         if self._next is None:
             self._next = self._new_agent()
             self._gathering_state = GatheringState.NEW
-        elif self._next.remote_parameters is not None:
-            # A restart is under way that never came to a path: another takes its place.
-            self._discard_next()
-            return self.restart()
         return self.local_parameters
 
     def undo_restart(self) -> None:
