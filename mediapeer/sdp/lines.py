@@ -1,5 +1,6 @@
 """Lines: the layer of SDP that knows no meanings (RFC 8866 §5)."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,18 @@ _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-
 
 #: Attributes whose values are secrets, which no ``repr`` shows: who has them can join the call.
 _SECRETS = ("ice-pwd", "crypto")
+#: Attributes that the calls of a browser have in common. One object serves all: they are most of a description, and a
+#: server keeps two descriptions of each call. Credentials are never among them.
+_SHARED_NAMES = frozenset(
+    {
+        "bundle-only", "end-of-candidates", "extmap", "extmap-allow-mixed", "fmtp", "ice-lite", "ice-options",
+        "inactive", "max-message-size", "mid", "msid-semantic", "recvonly", "rtcp", "rtcp-fb", "rtcp-mux",
+        "rtcp-rsize", "rtpmap", "sctp-port", "sendonly", "sendrecv", "setup",
+    }
+)  # fmt: skip
+#: How many are kept, and how long their values may be, in characters.
+_SHARED = 1024
+_SHARED_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class Attribute:
         That has searched it for what no line may hold; doing so again would be half of the work.
         """
         name, colon, value = text.partition(":")
+        if name in _SHARED_NAMES:
+            return shared(name, value if colon else None)
         attribute = object.__new__(cls)
         object.__setattr__(attribute, "name", name)
         object.__setattr__(attribute, "value", value if colon else None)
@@ -64,6 +79,21 @@ class Attribute:
     def __repr__(self) -> str:
         value = "…" if self.name in _SECRETS else self.value
         return f"Attribute(name={self.name!r}, value={value!r})"
+
+
+@functools.lru_cache(_SHARED)
+def _shared(name: str, value: str | None) -> Attribute:
+    return Attribute(name, value)
+
+
+def shared(name: str, value: str | None) -> Attribute:
+    """An attribute, the same one for all descriptions if many are likely to have it.
+
+    :raises SdpError: when it would not come out as one line.
+    """
+    if name in _SHARED_NAMES and (value is None or len(value) <= _SHARED_LENGTH):
+        return _shared(name, value)
+    return Attribute(name, value)
 
 
 @dataclass(slots=True)
@@ -119,7 +149,7 @@ class AttributeList:
 
         :raises SdpError: when it would not come out as one line.
         """
-        self.attributes.append(Attribute(name, None if value is None else str(value)))
+        self.attributes.append(shared(name, None if value is None else str(value)))
 
     def set(self, name: str, value: str | int | None = None) -> None:
         """Replace the attributes of that name by one, where the first stood, or append it.

@@ -263,31 +263,14 @@ class MediaDescription(AttributeList):
         """The formats of an RTP section in order, but for those that nothing gives a meaning (RFC 8866 §6.6)."""
         if not self.is_rtp:
             return []
-        found: dict[int, Codec] = {}
-        for value in self.all("rtpmap"):
-            codec = values.parse_rtpmap(value)
-            found.setdefault(codec.payload_type, codec)
-        texts: dict[int, list[str]] = {}
-        for value in self.all("fmtp"):
-            payload_type, text = values.parse_fmtp(value)
-            texts.setdefault(payload_type, []).append(text)
-        feedback = [values.parse_rtcp_fb(value) for value in self.all("rtcp-fb")]
-        for_each: dict[int, dict[str, None]] = {}
-        for number in dict.fromkeys(values.parse_payload_type("the m= line", text) for text in self.formats):
-            for_each[number] = {}
-        for target, text in feedback:
-            for number in for_each if target is None else (target,):
-                if number in for_each:
-                    for_each[number][text] = None
-        codecs = []
-        for number, lines in for_each.items():
-            static = values.STATIC_PAYLOAD_TYPES.get(number)
-            base = found.get(number) or (Codec(number, *static) if static else None)
-            if base is not None:
-                fmtp = ";".join(texts[number]) if number in texts else None
-                parameters = values.parse_parameters(fmtp or "")
-                codecs.append(replace(base, parameters=parameters, feedback=tuple(lines), fmtp=fmtp))
-        return codecs
+        return list(
+            values.codecs_of(
+                tuple(self.formats),
+                tuple(self.all("rtpmap")),
+                tuple(self.all("fmtp")),
+                tuple(self.all("rtcp-fb")),
+            )
+        )
 
     @property
     def header_extensions(self) -> list[HeaderExtension]:

@@ -7,7 +7,7 @@ malformed. None looks at the same characters more than a bounded number of times
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mediapeer.sdp.errors import SdpError
@@ -71,6 +71,9 @@ _CONNECTION = re.compile(r"IN +IP[46] +\S+")
 #: How many values of each kind are remembered with their meaning, and the longest of them, in characters.
 _REMEMBERED = 512
 _REMEMBERED_LENGTH = 128
+#: The same for what whole sections say of their codecs.
+_REMEMBERED_CODECS = 64
+_REMEMBERED_CODECS_LENGTH = 8192
 
 
 def _remembered(parse: Callable[[str], Meaning]) -> Callable[[str], Meaning]:
@@ -262,6 +265,47 @@ def parse_rtcp_fb(value: str) -> tuple[int | None, str]:
     if not feedback.strip():
         raise SdpError("a=rtcp-fb is malformed (RFC 4585 §4.2)")
     return None if number == "*" else parse_payload_type("a=rtcp-fb", number), " ".join(feedback.split())
+
+
+def codecs_of(
+    formats: tuple[str, ...], rtpmaps: tuple[str, ...], fmtps: tuple[str, ...], feedback: tuple[str, ...]
+) -> tuple[Codec, ...]:
+    """What the formats of a section mean by its attributes. Read once for all sections that say the same."""
+    length = sum(map(len, formats)) + sum(map(len, rtpmaps)) + sum(map(len, fmtps)) + sum(map(len, feedback))
+    read = _remembered_codecs if length <= _REMEMBERED_CODECS_LENGTH else _codecs
+    return read(formats, rtpmaps, fmtps, feedback)
+
+
+def _codecs(
+    formats: tuple[str, ...], rtpmaps: tuple[str, ...], fmtps: tuple[str, ...], feedback: tuple[str, ...]
+) -> tuple[Codec, ...]:
+    found: dict[int, Codec] = {}
+    for value in rtpmaps:
+        codec = parse_rtpmap(value)
+        found.setdefault(codec.payload_type, codec)
+    texts: dict[int, list[str]] = {}
+    for value in fmtps:
+        payload_type, text = parse_fmtp(value)
+        texts.setdefault(payload_type, []).append(text)
+    for_each: dict[int, dict[str, None]] = {}
+    for number in dict.fromkeys(parse_payload_type("the m= line", text) for text in formats):
+        for_each[number] = {}
+    for target, text in map(parse_rtcp_fb, feedback):
+        for number in for_each if target is None else (target,):
+            if number in for_each:
+                for_each[number][text] = None
+    codecs = []
+    for number, lines in for_each.items():
+        static = STATIC_PAYLOAD_TYPES.get(number)
+        base = found.get(number) or (Codec(number, *static) if static else None)
+        if base is not None:
+            fmtp = ";".join(texts[number]) if number in texts else None
+            parameters = parse_parameters(fmtp or "")
+            codecs.append(replace(base, parameters=parameters, feedback=tuple(lines), fmtp=fmtp))
+    return tuple(codecs)
+
+
+_remembered_codecs = functools.lru_cache(_REMEMBERED_CODECS)(_codecs)
 
 
 @dataclass(frozen=True)
