@@ -4,6 +4,7 @@ Two formats are the same codec when their :func:`identity` is equal: name, clock
 parameters those that no decoder can do without agreeing on.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,6 +38,8 @@ KNOWN: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     ),
 }
 
+#: How many formats are kept as aiortc has them; a browser's offer has twenty.
+_SHARED_PARAMETERS = 256
 #: Parameters that aiortc and W3C's dictionaries have as numbers.
 _NUMERIC_PARAMETERS = frozenset(
     {"apt", "max-fr", "max-fs", "maxplaybackrate", "minptime", "stereo", "useinbandfec"}
@@ -196,17 +199,37 @@ def dictionary(parameters: Mapping[str, str | None]) -> ParametersDict:
 
 def codec_parameters(kind: str, codec: Codec, name: str | None = None) -> RTCRtpCodecParameters:
     """A format of a description as aiortc's senders and receivers take it; ``name`` in the spelling they know."""
-    feedback = []
-    for item in codec.feedback:
+    return _codec_parameters(
+        f"{kind}/{name or codec.name}",
+        codec.clock_rate,
+        (codec.channels or 1) if kind == "audio" else None,
+        codec.payload_type,
+        codec.feedback,
+        tuple(codec.parameters.items()),
+    )
+
+
+@functools.lru_cache(_SHARED_PARAMETERS)
+def _codec_parameters(
+    mime_type: str,
+    clock_rate: int,
+    channels: int | None,
+    payload_type: int,
+    feedback: tuple[str, ...],
+    parameters: tuple[tuple[str, str | None], ...],
+) -> RTCRtpCodecParameters:
+    """One object for all calls that have the format; nobody changes it."""
+    found = []
+    for item in feedback:
         type, _, parameter = item.partition(" ")
-        feedback.append(RTCRtcpFeedback(type=type, parameter=parameter or None))
+        found.append(RTCRtcpFeedback(type=type, parameter=parameter or None))
     return RTCRtpCodecParameters(
-        mimeType=f"{kind}/{name or codec.name}",
-        clockRate=codec.clock_rate,
-        channels=(codec.channels or 1) if kind == "audio" else None,
-        payloadType=codec.payload_type,
-        rtcpFeedback=feedback,
-        parameters=dictionary(codec.parameters),
+        mimeType=mime_type,
+        clockRate=clock_rate,
+        channels=channels,
+        payloadType=payload_type,
+        rtcpFeedback=found,
+        parameters=dictionary(dict(parameters)),
     )
 
 
