@@ -1,5 +1,8 @@
 """Receiving a track: aiortc's receiver, with bounds on what waits for the decoder and for the program."""
 
+import asyncio
+import threading
+from collections.abc import Callable
 from typing import Any, cast
 
 import aiortc
@@ -10,16 +13,38 @@ from aiortc.rtcrtpreceiver import NackGenerator, RemoteStreamTrack
 from mediapeer.peer.frames import EncodedFrames, LatestFrames
 from mediapeer.transport import DtlsTransport, GuardedEmitter
 
-#: The packets of video that a receiver puts in order; aiortc's number.
+#: The packets of video and of audio that a receiver puts in order, and of audio that it waits for; aiortc's numbers.
 VIDEO_PACKETS = 512
+AUDIO_PACKETS = 16
+AUDIO_PREFETCH = 4
+#: What aiortc's constructor makes and only a receiver that has packets needs, by its private names.
+LATE_PARTS = (
+    "decoder_error", "decoder_queue", "jitter_buffer", "nack_generator", "rtcp_exited", "rtcp_started",
+)  # fmt: skip
 
 
 class RemoteTrack(GuardedEmitter, RemoteStreamTrack):
-    """What the other side sends. Emits ``ended``, and ``mute`` and ``unmute`` when :attr:`muted` changes."""
+    """What the other side sends. Emits ``ended``, and ``mute`` and ``unmute`` when :attr:`muted` changes.
 
-    def __init__(self, kind: str, id: str | None = None) -> None:
-        super().__init__(kind, id)
+    :param count: told of frames that were dropped.
+    """
+
+    def __init__(self, kind: str, count: Callable[[str], None]) -> None:
+        super().__init__(kind)
         self._muted = True
+        self._count = count
+        self._frames: LatestFrames | None = None
+
+    @property
+    def _queue(self) -> LatestFrames:
+        """What aiortc's decoder fills and :meth:`recv` empties; made when the first of them needs it."""
+        if self._frames is None:
+            self._frames = LatestFrames(self.kind, self._count)
+        return self._frames
+
+    @_queue.setter
+    def _queue(self, queue: object) -> None:
+        """aiortc's constructor has one without an end."""
 
     @property
     def muted(self) -> bool:
@@ -42,26 +67,35 @@ class RTCRtpReceiver(aiortc.RTCRtpReceiver):
     _track: RemoteTrack
 
     def __init__(self, kind: str, transport: DtlsTransport) -> None:
-        # As for audio at first: for video, aiortc's constructor makes an estimator of the bit rate, of a hundred
-        # kilobytes and a tenth of the time that an answer takes. The transport estimates for all its streams.
+        # As for audio: for video, aiortc's constructor makes an estimator of the bit rate, of a hundred kilobytes and
+        # a tenth of the time that an answer takes. The transport has one for all streams.
         super().__init__("audio", cast(Any, transport))
-        if kind == "video":
-            self._become_video()
+        self._set_part("kind", kind)
+        for name in LATE_PARTS:
+            self._set_part(name, None)
+        self._kind = kind
         self._is_started = False
         self._is_stopped = False
-        self._replace_track(kind, None, transport)
-        error = getattr(self, "_RTCRtpReceiver__decoder_error")  # noqa: B009
-        waiting = EncodedFrames(kind, error, transport.count)
-        setattr(self, "_RTCRtpReceiver__decoder_queue", waiting)  # noqa: B010
+        self._track = RemoteTrack(kind, transport.count)
 
-    def _become_video(self) -> None:
-        parts = {
-            "kind": "video",
-            "jitter_buffer": JitterBuffer(capacity=VIDEO_PACKETS, is_video=True),
-            "nack_generator": NackGenerator(),
-        }
-        for name, part in parts.items():
-            setattr(self, f"_RTCRtpReceiver__{name}", part)
+    def _set_part(self, name: str, part: object) -> None:
+        """Put a part of ours in the place of one that aiortc's constructor has made."""
+        setattr(self, f"_RTCRtpReceiver__{name}", part)
+
+    def _make_parts(self) -> None:
+        """Make what packets need; most receivers of a server that is called by browsers never get any."""
+        is_video, error = self._kind == "video", threading.Event()
+        self._set_part("decoder_error", error)
+        self._set_part("decoder_queue", EncodedFrames(self._kind, error, self.transport.count))
+        self._set_part("rtcp_exited", asyncio.Event())
+        self._set_part("rtcp_started", asyncio.Event())
+        self._set_part(
+            "jitter_buffer",
+            JitterBuffer(capacity=VIDEO_PACKETS, is_video=True)
+            if is_video
+            else JitterBuffer(capacity=AUDIO_PACKETS, prefetch=AUDIO_PREFETCH),
+        )
+        self._set_part("nack_generator", NackGenerator() if is_video else None)
 
     @property
     def track(self) -> RemoteTrack:
@@ -90,6 +124,7 @@ class RTCRtpReceiver(aiortc.RTCRtpReceiver):
         """Begin to receive: a decoder's thread starts. A second call changes nothing."""
         if not self._is_stopped and not self._is_started:
             self._is_started = True
+            self._make_parts()
             await super().receive(parameters)
 
     async def stop(self) -> None:
@@ -109,7 +144,3 @@ class RTCRtpReceiver(aiortc.RTCRtpReceiver):
         if not self._is_started:
             self._track._queue.put_nowait(None)
             self._track.stop()
-
-    def _replace_track(self, kind: str, track_id: str | None, transport: DtlsTransport) -> None:
-        self._track = RemoteTrack(kind, track_id)
-        self._track._queue = LatestFrames(kind, transport.count)

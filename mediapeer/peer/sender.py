@@ -13,6 +13,9 @@ from av import AudioFrame, VideoFrame
 
 from mediapeer.transport import DtlsTransport
 
+#: What tells of aiortc's tasks, by its private names.
+EVENTS = ("rtp_started", "rtp_exited", "rtcp_started", "rtcp_exited")
+
 
 class TrackFeed(MediaStreamTrack):
     """The frames of whichever track is attached, on one timeline.
@@ -142,7 +145,13 @@ class RTCRtpSender(aiortc.RTCRtpSender):
         self.on_track: Callable[[], None] | None = None
         "Told when there is something to send."
         super().__init__(self._feed, cast(Any, transport))
+        # What tells of aiortc's tasks is made when there are any: hundreds of a server's senders may never send.
+        self._set_events(lambda: None)
         self.replaceTrack(track)
+
+    def _set_events(self, make: Callable[[], asyncio.Event | None]) -> None:
+        for name in EVENTS:
+            setattr(self, f"_RTCRtpSender__{name}", make())
 
     @property
     def track(self) -> MediaStreamTrack | None:  # type: ignore[override]
@@ -186,6 +195,8 @@ class RTCRtpSender(aiortc.RTCRtpSender):
     async def send(self, parameters: RTCRtpSendParameters) -> None:
         """Begin to send. A second call changes nothing."""
         if not self._is_stopped:
+            if not self._is_sending:
+                self._set_events(asyncio.Event)
             self._is_sending = True
             await super().send(parameters)
 

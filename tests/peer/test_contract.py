@@ -5,9 +5,11 @@ When one of these fails after an update of aiortc, its call sites have changed: 
 """
 
 import ast
+import asyncio
 import importlib.metadata
 import inspect
 from types import ModuleType
+from typing import Any
 
 import aioice
 import aiortc
@@ -18,8 +20,12 @@ from aiortc import (
     rtcrtpsender,
     rtcsctptransport,
 )
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 
 from mediapeer.peer import release
+from mediapeer.peer.frames import EncodedFrames
+from mediapeer.peer.receiver import AUDIO_PACKETS, AUDIO_PREFETCH, LATE_PARTS, VIDEO_PACKETS, RTCRtpReceiver
+from mediapeer.peer.sender import EVENTS
 from mediapeer.transport import DtlsTransport
 from tests.transport.paths import PathEnd
 
@@ -69,6 +75,40 @@ def test_our_transport_has_all_of_it() -> None:
     for used in USED_OF_A_TRANSPORT.values():
         assert [name for name in sorted(used) if not hasattr(transport, name)] == []
     assert hash(transport)
+
+
+def test_the_parts_that_receivers_and_senders_get_late_are_those_of_aiortc() -> None:
+    transport: Any = DtlsTransport(PathEnd("controlling"), [aiortc.RTCCertificate.generateCertificate()])
+    received = vars(aiortc.RTCRtpReceiver("video", transport))
+    expected = {*LATE_PARTS, "kind", "remote_bitrate_estimator"}
+    assert {f"_RTCRtpReceiver__{name}" for name in expected} <= set(received), ADVICE
+    assert {f"_RTCRtpSender__{name}" for name in EVENTS} <= set(
+        vars(aiortc.RTCRtpSender("video", transport))
+    ), ADVICE
+    source = inspect.getsource(aiortc.RTCRtpReceiver.__init__)
+    assert f"JitterBuffer(capacity={AUDIO_PACKETS}, prefetch={AUDIO_PREFETCH})" in source, ADVICE
+    assert f"JitterBuffer(capacity={VIDEO_PACKETS}, is_video=True)" in source, ADVICE
+
+
+def test_a_receiver_of_ours_that_has_started_has_all_parts_of_aiortcs_but_the_estimator() -> None:
+    async def started(receiver: aiortc.RTCRtpReceiver) -> dict[str, type]:
+        await receiver.receive(RTCRtpReceiveParameters())
+        parts = {name: type(getattr(receiver, f"_RTCRtpReceiver__{name}")) for name in LATE_PARTS}
+        await receiver.stop()
+        return parts
+
+    async def main() -> None:
+        transport: Any = DtlsTransport(PathEnd("controlling"), [aiortc.RTCCertificate.generateCertificate()])
+        for kind in ("audio", "video"):
+            theirs = aiortc.RTCRtpReceiver(kind, transport)
+            theirs._track = rtcrtpreceiver.RemoteStreamTrack(kind)
+            expected = await started(theirs)
+            assert await started(RTCRtpReceiver(kind, transport)) == {
+                **expected,
+                "decoder_queue": EncodedFrames,
+            }
+
+    asyncio.run(main())
 
 
 def test_the_parts_of_aioice_that_we_build_on_are_there() -> None:

@@ -8,6 +8,7 @@ import threading
 
 import aiortc
 import pytest
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 
 import mediapeer
 from mediapeer.peer.frames import WAITING_FRAMES, WAITING_PIXELS, EncodedFrames, LatestFrames
@@ -201,6 +202,8 @@ async def test_tracks_of_a_connection_have_such_queues(network: Network) -> None
     answerer.on("track", tracks.append)
     await negotiate(offerer, answerer)
     assert [type(getattr(track, "_queue", None)) for track in tracks] == [LatestFrames, LatestFrames]
+    for receiver in answerer.getReceivers():
+        await receiver.receive(RTCRtpReceiveParameters())  # what the first packet does
     queues = [
         getattr(receiver, "_RTCRtpReceiver__decoder_queue", None) for receiver in answerer.getReceivers()
     ]
