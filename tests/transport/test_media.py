@@ -71,6 +71,8 @@ class Open:
     def unprotect(self, packet: bytes) -> bytes:
         return packet
 
+    unprotect_rtp = unprotect_rtcp = unprotect
+
 
 class Sender:
     """Stands for an RTCRtpSender."""
