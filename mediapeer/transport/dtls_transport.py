@@ -43,6 +43,10 @@ EARLY_RECORDS = 64
 #: Datagrams that wait for :meth:`DtlsTransport.start`: a peer may answer the answer before it is told to us.
 EARLY_DATAGRAMS = 32
 
+#: Seconds that a timer may be late before that counts as the program's doing, and the most it is then put off.
+LATE = 0.02
+MAXIMUM_PATIENCE = 1.0
+
 
 class State(enum.Enum):
     """``RTCDtlsTransportState`` (W3C webrtc §5.5.1)."""
@@ -125,6 +129,9 @@ class DtlsTransport(GuardedEmitter):
         self._early: deque[bytes] = deque()
         self._path_error: ConnectionError | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # The engine's time-out that the timer is for, and whether it was put off because the loop came late to it.
+        self._due = 0.0
+        self._is_postponed = False
         self._data_receiver: DataReceiver | None = None
         self._records: deque[bytes] = deque()
         self._drops: Counter[str] = Counter()
@@ -456,11 +463,14 @@ class DtlsTransport(GuardedEmitter):
 
     def _set_timer(self) -> None:
         """Arm the one timer for the engine's next time-out, which may have moved."""
-        self._stop_timer()
-        if self._engine is None or self._state is State.CLOSED:
+        when = None
+        if self._engine is not None and self._state is not State.CLOSED:
+            when = self._engine.next_timeout()
+        if self._timer is not None and when == self._due:
             return
-        when = self._engine.next_timeout()
+        self._stop_timer()
         if when is not None:
+            self._due, self._is_postponed = when, False
             self._timer = asyncio.get_running_loop().call_at(when, self._on_timer)
 
     def _stop_timer(self) -> None:
@@ -469,7 +479,17 @@ class DtlsTransport(GuardedEmitter):
             self._timer = None
 
     def _on_timer(self) -> None:
-        if self._engine is not None:
+        """The engine's time has come, or has passed while the program did something else.
+
+        In the latter case the answer may wait in the socket, behind those of other calls: there is once as much time
+        again to read it, before the same is sent twice and makes the queue longer.
+        """
+        self._timer = None
+        late = min(self._now() - self._due, MAXIMUM_PATIENCE)
+        if late > LATE and not self._is_postponed:
+            self._is_postponed = True
+            self._timer = asyncio.get_running_loop().call_later(late, self._on_timer)
+        elif self._engine is not None:
             self._engine.handle_timeout(self._now())
             self._pump()
 

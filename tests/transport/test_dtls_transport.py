@@ -24,7 +24,7 @@ from tests.transport.paths import (
     rtp,
     wrong_fingerprint,
 )
-from tests.transport.virtual import Network, until, virtual
+from tests.transport.virtual import Network, VirtualLoop, until, virtual
 
 
 @virtual
@@ -88,6 +88,31 @@ async def test_lost_flights_are_sent_again_by_one_timer_and_counted(network: Net
     assert ends.client.counters["retransmissions"] == 2
     # Sent again after 50 ms, then after 100 ms more.
     assert loop.time() - started == pytest.approx(0.154, abs=0.005)
+    await ends.stop()
+
+
+@pytest.mark.parametrize(("answered_after", "retransmissions"), [(0.13, 0), (None, 1)])
+@virtual
+async def test_a_program_that_was_busy_reads_before_it_sends_again(
+    network: Network, answered_after: float | None, retransmissions: int
+) -> None:
+    ends = Ends()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    # The first answer comes when the program is back, or never.
+    ends.server_path.route = lambda datagram: (
+        [0.001] if loop.time() > started + 0.15 else [answered_after] if answered_after else []
+    )
+    started = loop.time()
+    # The time-out of 50 ms passes while the program does something else until 120 ms.
+    loop.call_later(0.02, loop.be_busy, 0.1)
+    again = loop.call_later(0.18, lambda: sent.append(ends.client.counters["retransmissions"]))
+    sent: list[int] = []
+    await ends.handshake()
+    assert ends.client.state == ends.server.state == "connected"
+    assert ends.client.counters["retransmissions"] == retransmissions
+    assert not any(sent), "sent again before there was time to read"
+    again.cancel()
     await ends.stop()
 
 

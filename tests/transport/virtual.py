@@ -123,6 +123,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual_time
 
+    def be_busy(self, seconds: float) -> None:
+        """As if a callback took so long."""
+        self._virtual_time += seconds
+
     def _jump(self, seconds: float) -> None:
         self._virtual_time += max(0.0, seconds)
 
