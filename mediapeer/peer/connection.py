@@ -279,8 +279,8 @@ class RTCPeerConnection(GuardedEmitter):
         :raises InvalidStateError: when the connection is closed, or an offer of the peer stands.
         """
         async with self._operation():
-            self._negotiation.create_offer(ice_restart=iceRestart)
-            return aiortc.RTCSessionDescription(self._negotiation.created_text, "offer")
+            offer = self._negotiation.write_offer(ice_restart=iceRestart)
+            return aiortc.RTCSessionDescription(offer.text, "offer")
 
     async def createAnswer(self) -> aiortc.RTCSessionDescription:
         """An answer to the peer's offer.
@@ -288,8 +288,7 @@ class RTCPeerConnection(GuardedEmitter):
         :raises InvalidStateError: when there is no offer of the peer.
         """
         async with self._operation():
-            self._negotiation.create_answer()
-            return aiortc.RTCSessionDescription(self._negotiation.created_text, "answer")
+            return aiortc.RTCSessionDescription(self._negotiation.write_answer().text, "answer")
 
     async def setLocalDescription(
         self, sessionDescription: aiortc.RTCSessionDescription | None = None

@@ -185,6 +185,14 @@ class Negotiation:
     # Creating descriptions.
 
     def create_offer(self, *, ice_restart: bool = False) -> SessionDescription:
+        """An offer to look at and to change; see :meth:`write_offer`."""
+        return self.write_offer(ice_restart=ice_restart).description.copy()
+
+    def create_answer(self) -> SessionDescription:
+        """An answer to look at and to change; see :meth:`write_answer`."""
+        return self.write_answer().description.copy()
+
+    def write_offer(self, *, ice_restart: bool = False) -> Created:
         """An offer of all that the program wants (RFC 9429 §5.2).
 
         :param ice_restart: with new credentials.
@@ -205,9 +213,9 @@ class Negotiation:
         elif self.signaling_state is SignalingState.STABLE:
             self._restart(set())
         self._created = self._author.create_offer(slots, transports)
-        return self._created.description.copy()
+        return self._created
 
-    def create_answer(self) -> SessionDescription:
+    def write_answer(self) -> Created:
         """An answer to the pending remote offer (RFC 9429 §5.3).
 
         :raises WrongStateError: when there is none.
@@ -218,12 +226,7 @@ class Negotiation:
         if offer is None or self.signaling_state not in states:
             raise WrongStateError(f"an answer cannot be created in state {self.signaling_state.value!r}")
         self._created = self._author.create_answer(self._reviews, offer)
-        return self._created.description.copy()
-
-    @property
-    def created_text(self) -> str:
-        """The description that was created last; empty when it was set, or something else came between."""
-        return "" if self._created is None else self._created.text
+        return self._created
 
     def implicit_type(self) -> str:
         """The type of the local description that the state calls for (W3C webrtc §4.4.2, ``setLocalDescription``)."""
@@ -250,7 +253,7 @@ class Negotiation:
             return self._roll_back()
         with self._all_or_nothing():
             if not description:
-                self.create_offer() if type == "offer" else self.create_answer()
+                self.write_offer() if type == "offer" else self.write_answer()
             created = self._chosen(type, description)
             if type == "offer":
                 changes = self._set_local_offer(created)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import aiortc
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters
+from cryptography.hazmat.primitives import hashes
 
 from mediapeer.dtls import ProtocolVersion
 from mediapeer.ice import Candidate, GatheringState, IceOptions, IceParameters, IceState, IceTransport
@@ -76,10 +77,13 @@ class Path:
 
     @property
     def fingerprints(self) -> list[tuple[str, str]]:
-        """Our certificate's, by hash."""
+        """Our certificate's, by SHA-256 alone: all peers have that (RFC 8827 §6.5), and browsers send no other.
+
+        The longer ones would be a third of an answer.
+        """
         if self._fingerprints is None:
-            found = self._certificate.getFingerprints()
-            self._fingerprints = [(fingerprint.algorithm, fingerprint.value) for fingerprint in found]
+            digest = self._certificate._cert.fingerprint(hashes.SHA256())
+            self._fingerprints = [("sha-256", digest.hex(":").upper())]
         return self._fingerprints
 
     def restart_ice(self) -> None:

@@ -1,5 +1,6 @@
 """Writing the sections of our descriptions."""
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,9 +85,17 @@ def default_address(candidates: Iterable[str]) -> tuple[int, str]:
         fields = value.split()
         if len(fields) < 6 or fields[2].lower() != "udp":
             continue
-        try:
-            version = ipaddress.ip_address(fields[4]).version
-        except ValueError:
+        version = _ip_version(fields[4])
+        if version is None:
             continue  # a name, which c= should not have
         found.setdefault(version, (int(fields[5]), f"IN IP{version} {fields[4]}"))
     return found.get(4) or found.get(6) or (DISCARD_PORT, "IN IP4 0.0.0.0")
+
+
+@functools.lru_cache(256)
+def _ip_version(host: str) -> int | None:
+    """4 or 6, or ``None`` for a name. The addresses are our own: a few, written into every section of each call."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
