@@ -131,7 +131,10 @@ class Callers:
 
     def __exit__(self, *_: object) -> None:
         self.pipe.send(None)
-        self._process.join(10)
+        self._process.join(1)
+        # It may be waiting for a call that has failed.
+        self._process.terminate()
+        self._process.join()
         self.pipe.close()
 
 

@@ -3,19 +3,39 @@
 import dataclasses
 import functools
 import operator
+from collections.abc import Iterator
 
 import pytest
 
+import mediapeer
 from benchmarks import CpuClock, Figures, Result, paired_medians
 from benchmarks.__main__ import as_table, names
+from benchmarks._protected import ProtectedMedia, material
 from benchmarks.call import round_trips_in
 from benchmarks.flood import FLOODS, openssl_flood, our_flood
 from benchmarks.handshake import SUITES, Clocks, openssl_configuration, openssl_handshake, our_configuration
 from benchmarks.handshake import our_handshake as handshake
+from benchmarks.idle import idle
 from benchmarks.memory import growth, in_fresh_process
-from benchmarks.mux import FORGERIES, AioiceReceiver, OurReceiver, cpu
+from benchmarks.mux import (
+    FORGERIES,
+    AioiceReceiver,
+    AiortcSrtpReceiver,
+    OurReceiver,
+    OurSrtpReceiver,
+    cpu,
+)
 from benchmarks.record import our_association, our_protect, our_unprotect
+from benchmarks.setup import (
+    Callers,
+    MakeAnswerer,
+    aiortc_answerer,
+    full_answerer,
+    lite_answerer,
+    setup,
+)
 from mediapeer.dtls import CipherSuite, NamedGroup, ProtocolVersion
+from mediapeer.ice import UdpMux
 
 SUITE_12, SUITE_13 = SUITES[ProtocolVersion.DTLS_1_2], SUITES[ProtocolVersion.DTLS_1_3]
 
@@ -145,12 +165,62 @@ def test_memory_is_what_a_fresh_process_grows_by() -> None:
 
 
 def test_each_benchmark_is_listed() -> None:
-    assert names() == ["call", "flood", "handshake", "memory", "mux", "record"]
+    assert names() == ["call", "flood", "handshake", "idle", "memory", "mux", "record", "setup"]
 
 
-@pytest.mark.parametrize("make", [OurReceiver, AioiceReceiver])
+@pytest.mark.parametrize("make", [OurReceiver, AioiceReceiver, OurSrtpReceiver, AiortcSrtpReceiver])
 @pytest.mark.parametrize("kind", [None, *FORGERIES])
 def test_a_mux_under_a_flood_still_hands_over_what_is_genuine(
-    make: type[OurReceiver | AioiceReceiver], kind: str | None
+    make: type[OurReceiver | AioiceReceiver | OurSrtpReceiver], kind: str | None
 ) -> None:
     assert set(cpu(make, kind)) == {"CPU of a datagram"}
+
+
+def test_packets_are_counted_where_they_have_no_receiver() -> None:
+    assert set(cpu(functools.partial(OurSrtpReceiver, has_receiver=False), None)) == {"CPU of a datagram"}
+
+
+def test_packets_that_do_not_authenticate_are_not_measured() -> None:
+    class Deceived(OurSrtpReceiver):
+        def media(self) -> ProtectedMedia:
+            return ProtectedMedia(material(), 1_100)
+
+    with pytest.raises(RuntimeError, match="were lost"):
+        cpu(Deceived, None)
+
+
+@pytest.fixture(scope="module")
+def callers() -> Iterator[Callers]:
+    with Callers() as callers:
+        yield callers
+
+
+@pytest.mark.parametrize("make", [lite_answerer, full_answerer, aiortc_answerer])
+def test_calls_are_answered_at_once_and_measured(callers: Callers, make: MakeAnswerer) -> None:
+    one = setup(callers, make, 1, ProtocolVersion.DTLS_1_2)
+    assert set(one) == {"offer received to connected", "CPU of each call"}
+    three = setup(callers, make, 3, ProtocolVersion.DTLS_1_2)
+    assert 0 < three["offer received to connected"] <= three["offers received to last connected"]
+    assert three["CPU of each call"] > 0
+
+
+def test_a_call_that_fails_is_not_measured() -> None:
+    def deceived(mux: UdpMux) -> mediapeer.RTCPeerConnection:
+        answerer = lite_answerer(mux)
+        certificate = answerer._certificate
+        answerer._certificate = mediapeer.RTCCertificate.generateCertificate()
+        answerer._assembly.first_path()._certificate = certificate
+        return answerer
+
+    with Callers() as callers, pytest.raises(RuntimeError, match="a call is"):
+        setup(callers, deceived, 1, ProtocolVersion.DTLS_1_2)
+
+
+def test_idle_calls_are_counted_with_their_threads() -> None:
+    ours, theirs = (idle(make, 20, 0.1) for make in (lite_answerer, aiortc_answerer))
+    assert (
+        set(ours)
+        == set(theirs)
+        == {"resident memory of a call", "CPU of a call in a second", "threads of a call"}
+    )
+    assert (ours["threads of a call"], theirs["threads of a call"]) == (0, 2)
