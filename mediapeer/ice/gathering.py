@@ -9,10 +9,12 @@ from typing import Any
 
 from aioice import stun
 
+from mediapeer.ice.addresses import LOOPBACK, host_addresses
 from mediapeer.ice.bases import Base
 from mediapeer.ice.candidate import Candidate, candidate_foundation, candidate_priority
 from mediapeer.ice.full import FullIceAgent
 from mediapeer.ice.mdns import is_hidden_name
+from mediapeer.ice.mux import UdpMux
 from mediapeer.ice.options import IceOptions, IceServer, ServerUrl
 from mediapeer.ice.relay import Relay
 
@@ -25,6 +27,32 @@ SERVER_TIMEOUT = 5.0
 USABLE_TYPES = ("host", "srflx", "relay")
 
 Address = tuple[str, int]
+
+
+async def open_mux(options: IceOptions) -> UdpMux:
+    """The sockets of host candidates, those that are shared or new ones.
+
+    :raises OSError: when none of the addresses, or no port, can be used.
+    """
+    if options.mux is not None:
+        return options.mux
+    # Two transports in one process may call each other, or the same server: with ports of their own they can.
+    if options.port == 0:
+        return await UdpMux.open(host_addresses() if options.addresses is None else options.addresses, 0)
+    return await UdpMux.shared(options.addresses, options.port)
+
+
+def follow_addresses(mux: UdpMux, options: IceOptions) -> None:
+    """See which addresses this machine has by now, before an ICE restart offers them.
+
+    A mux that was given is left as it is.
+    """
+    if options.mux is not None:
+        return
+    addresses = host_addresses() if options.addresses is None else options.addresses
+    # That there is none at all will not last, and nobody else can use the loopback one.
+    if options.addresses is not None or list(addresses) != [LOOPBACK]:
+        mux.follow(addresses)
 
 
 async def ask_servers(

@@ -5,9 +5,10 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from socket import AF_INET6
+from socket import AF_INET6, socket
 from typing import ClassVar, Protocol
 
+from mediapeer.ice.addresses import host_addresses
 from mediapeer.ice.sockets import Address, MuxSocket, bind_all
 from mediapeer.ice.stun import MessageType, peek
 
@@ -26,8 +27,13 @@ CLAIM_LIFETIME = 10.0
 TRANSACTIONS_PER_SESSION = 256
 #: Failures of sessions that are logged by one mux; more are only counted, for a log must not grow with a flood.
 FAILURES_LOGGED = 20
+#: Seconds for which this machine lacks an address until its socket is closed: every path from it has failed by then.
+ABSENCE = 60.0
 
 _DATAGRAM_SIZE = 65_535
+
+_Key = tuple[int, tuple[str, ...] | None, int | range]
+"The event loop, the addresses and the port of a mux that is shared."
 
 
 class MuxSession(Protocol):
@@ -73,7 +79,7 @@ class UdpMux:
     Use :meth:`open` or :meth:`shared`.
     """
 
-    _shared: ClassVar[dict[tuple[int, tuple[str, ...], int | range], "UdpMux"]] = {}
+    _shared: ClassVar[dict["_Key", "UdpMux"]] = {}
 
     def __init__(self) -> None:
         self.sockets: tuple[MuxSocket, ...] = ()
@@ -84,8 +90,11 @@ class UdpMux:
         self._sessions: dict[bytes, MuxSession] = {}
         self._expected: dict[bytes, MuxSession] = {}
         self._claims: dict[MuxSocket, dict[Address, MuxSession]] = {}
+        self._port = 0
+        self._is_closed = False
+        self._absent_since: dict[MuxSocket, float] = {}
         self._users = 1
-        self._key: tuple[int, tuple[str, ...], int | range] | None = None
+        self._key: _Key | None = None
         self._failures_logged = 0
 
     @classmethod
@@ -98,28 +107,30 @@ class UdpMux:
         :raises OSError: when no address can be used, or no port is free on all; the text says which.
         """
         mux = cls()
-        bound = bind_all(addresses, port)
-        mux.sockets = tuple(MuxSocket(each, mux.counters, mux._loop) for each in bound)
-        for each in mux.sockets:
-            claims = mux._claims[each] = {}
-            mux._loop.add_reader(each, mux._readable, each, claims)
+        for each in bind_all(addresses, port):
+            mux._add(each)
+        mux._port = mux.sockets[0].address[1]
         return mux
 
     @classmethod
-    async def shared(cls, addresses: Sequence[str], port: int | range = 0) -> "UdpMux":
+    async def shared(cls, addresses: Sequence[str] | None, port: int | range = 0) -> "UdpMux":
         """The mux that all in this event loop share who ask for these addresses and this port.
 
         Each of them calls :meth:`close` once; the last closes the sockets. Arguments and errors are those
         of :meth:`open`.
+
+        :param addresses: ``None`` for all that this machine has at any time.
         """
         loop = asyncio.get_running_loop()
-        key = (id(loop), tuple(addresses), port)
+        key = (id(loop), None if addresses is None else tuple(addresses), port)
         mux = cls._shared.get(key)
         # A loop that was closed with its mux open may have left its identity to this one.
         if mux is not None and mux._loop is loop and not mux.is_closed:
             mux._users += 1
+            if addresses is None:
+                mux.follow(host_addresses())
             return mux
-        mux = await cls.open(addresses, port)
+        mux = await cls.open(host_addresses() if addresses is None else addresses, port)
         mux._key = key
         cls._shared[key] = mux
         return mux
@@ -127,12 +138,62 @@ class UdpMux:
     @property
     def port(self) -> int:
         """The port of every socket."""
-        return self.sockets[0].address[1]
+        return self._port
 
     @property
     def is_closed(self) -> bool:
         """Whether the sockets are closed."""
-        return self.sockets[0].is_closed
+        return self._is_closed
+
+    # Sockets
+
+    @property
+    def present(self) -> tuple[MuxSocket, ...]:
+        """The sockets whose addresses this machine had when :meth:`follow` was called last."""
+        return tuple(each for each in self.sockets if each not in self._absent_since)
+
+    def follow(self, addresses: Sequence[str]) -> None:
+        """Open sockets on addresses that came up, on the same port; see which have gone.
+
+        An address on which the port is taken, or which has gone again, is left out with a warning. A socket whose
+        address is gone may still be used: the address may come back. It is closed after :data:`ABSENCE`.
+
+        :param addresses: all that there are now.
+        :raises ValueError: when an address is none.
+        """
+        if self._is_closed:
+            return
+        wanted = dict.fromkeys(address.partition("%")[0] for address in addresses)
+        known = {each.address[0] for each in self.sockets}
+        for address in addresses:
+            if address.partition("%")[0] not in known:
+                try:
+                    bound = bind_all([address], self._port)
+                except OSError as error:
+                    self.counters["addresses_not_opened"] += 1
+                    logger.warning("no candidate on %s: %s", address, error)
+                else:
+                    self._add(bound[0])
+        now = self._loop.time()
+        for each in self.sockets:
+            if each.address[0] in wanted:
+                self._absent_since.pop(each, None)
+            elif now - self._absent_since.setdefault(each, now) >= ABSENCE:
+                self._remove(each)
+
+    def _add(self, bound: socket) -> None:
+        added = MuxSocket(bound, self.counters, self._loop)
+        self.sockets += (added,)
+        claims = self._claims[added] = {}
+        self._loop.add_reader(added, self._readable, added, claims)
+
+    def _remove(self, gone: MuxSocket) -> None:
+        for remote, session in list(self._claims[gone].items()):
+            self._release_address(gone, remote, session)
+        del self._claims[gone]
+        del self._absent_since[gone]
+        self.sockets = tuple(each for each in self.sockets if each is not gone)
+        gone.close()
 
     # Who gets what
 
@@ -338,6 +399,7 @@ class UdpMux:
         self._users -= 1
         if self._users > 0:
             return
+        self._is_closed = True
         for each in self.sockets:
             each.close()
         for table in (self._members, self._sessions, self._expected):

@@ -12,7 +12,13 @@ from mediapeer.ice.agent import Agent
 from mediapeer.ice.bases import Base
 from mediapeer.ice.candidate import Candidate, IceParameters
 from mediapeer.ice.full import FullIceAgent
-from mediapeer.ice.gathering import ask_servers, preferences, reason_to_ignore
+from mediapeer.ice.gathering import (
+    ask_servers,
+    follow_addresses,
+    open_mux,
+    preferences,
+    reason_to_ignore,
+)
 from mediapeer.ice.lite_session import LiteSession
 from mediapeer.ice.mdns import MAXIMUM_NAMES, MdnsResolver
 from mediapeer.ice.mux import MuxSocket, UdpMux
@@ -57,7 +63,7 @@ class IceTransport:
         self._gathering_state = GatheringState.NEW
         self._controlling = controlling
         self._mux: UdpMux | None = None
-        self._opening: asyncio.Task[UdpMux | None] | None = None
+        self._opening: asyncio.Task[UdpMux] | None = None
         self._current: Agent = self._new_agent()
         self._next: Agent | None = None
         self._successors: dict[Agent, Agent] = {}
@@ -177,6 +183,8 @@ class IceTransport:
         self._set_gathering(agent, GatheringState.GATHERING)
         try:
             mux = None if self.options.relay_only else await self._open_mux()
+            if mux is not None and agent is not self._current:
+                follow_addresses(mux, self.options)
             agent = self._successors.pop(agent, agent)
             if mux is not None and not agent.offered:
                 self._add_hosts(agent, mux)
@@ -190,24 +198,14 @@ class IceTransport:
     async def _open_mux(self) -> UdpMux | None:
         if self._mux is None:
             if self._opening is None:
-                self._opening = asyncio.create_task(self._acquire_mux())
+                self._opening = asyncio.create_task(open_mux(self.options))
             self._mux = await self._opening
         return self._mux
-
-    async def _acquire_mux(self) -> UdpMux:
-        options = self.options
-        if options.mux is not None:
-            return options.mux
-        addresses = list(options.addresses) if options.addresses is not None else host_addresses()
-        # Two transports in one process may call each other, or the same server: with ports of their own they can.
-        if options.port == 0:
-            return await UdpMux.open(addresses, 0)
-        return await UdpMux.shared(addresses, options.port)
 
     def _add_hosts(self, agent: Agent, mux: UdpMux, *, is_told: bool = False) -> None:
         mux.register(agent.local_parameters.username_fragment, self, owner=self)
         public = self.options.public_addresses
-        for socket, preference in zip(mux.sockets, preferences(mux.sockets), strict=True):
+        for socket, preference in zip(mux.present, preferences(mux.present), strict=True):
             host = socket.address[0]
             candidate = agent.add_host(socket, host=public.get(host, host), preference=preference)
             if not is_told:

@@ -436,7 +436,7 @@ def test_two_hundred_transports_leave_nothing() -> None:
 
 
 def test_addresses_none_means_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mediapeer.ice.transport.host_addresses", lambda: [LOOPBACK])
+    monkeypatch.setattr("mediapeer.ice.gathering.host_addresses", lambda: [LOOPBACK])
 
     async def scenario() -> None:
         transport = IceTransport(IceOptions(), controlling=True)

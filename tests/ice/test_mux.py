@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mediapeer.ice import mux as mux_module
 from mediapeer.ice import sockets as sockets_module
 from mediapeer.ice.candidate import IceParameters
 from mediapeer.ice.mux import (
@@ -111,6 +112,65 @@ async def test_one_port_serves_every_address() -> None:
         peer.close()
     assert mux.counters == Counter()
     await mux.close()
+
+
+@on_every_loop
+async def test_addresses_that_come_up_get_a_socket_on_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    mux = await UdpMux.open(["127.0.0.1"])
+    session = Session()
+    mux.register("aaaa", session)
+    mux.follow(["127.0.0.2", "127.0.0.1"])
+    assert [each.address for each in mux.present] == [("127.0.0.1", mux.port), ("127.0.0.2", mux.port)]
+    peer = client()
+    peer.sendto(check("aaaa"), ("127.0.0.2", mux.port))
+    await until(lambda: session.received)
+    _, where, source = session.received.pop()
+    assert mux.claim(where, source, session)
+    # One that is gone may come back. When it does not, its socket and what was claimed on it are let go.
+    mux.follow(["127.0.0.1"])
+    assert [each.address[0] for each in mux.present] == ["127.0.0.1"]
+    assert not where.is_closed
+    mux.follow(["127.0.0.1", "127.0.0.2"])
+    assert where in mux.present
+    monkeypatch.setattr(mux_module, "ABSENCE", 0.0)
+    mux.follow(["127.0.0.1"])
+    assert where.is_closed
+    assert mux.sockets == mux.present
+    assert not mux.claim(where, source, session)
+    mux.leave(session)
+    peer.close()
+    # All of them may go.
+    mux.follow(["127.0.0.3"])
+    assert [each.address for each in mux.sockets] == [("127.0.0.3", mux.port)]
+    assert not mux.is_closed
+    await mux.close()
+    mux.follow(["127.0.0.1"])
+    assert mux.sockets[0].is_closed
+
+
+@on_every_loop
+async def test_an_address_on_which_the_port_is_taken_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    mux = await UdpMux.open(["127.0.0.1"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.2", mux.port))
+        mux.follow(["127.0.0.1", "127.0.0.2", "127.0.0.3", "203.0.113.1"])
+    assert [each.address[0] for each in mux.present] == ["127.0.0.1", "127.0.0.3"]
+    assert mux.counters["addresses_not_opened"] == 2
+    assert "no candidate on 127.0.0.2" in caplog.text
+    await mux.close()
+
+
+@on_every_loop
+async def test_who_shares_all_addresses_shares_those_that_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ["127.0.0.1"]
+    monkeypatch.setattr(mux_module, "host_addresses", lambda: addresses)
+    first = await UdpMux.shared(None)
+    addresses.append("127.0.0.2")
+    assert await UdpMux.shared(None) is first
+    assert [each.address[0] for each in first.sockets] == addresses
+    for _ in range(2):
+        await first.close()
+    assert UdpMux._shared == {}
 
 
 @on_every_loop
@@ -539,7 +599,10 @@ def test_errors_of_the_network_are_counted_and_lose_one_datagram() -> None:
     fake, bound = full()
     fake.error = OSError(errno.ENETUNREACH, "no network")
     assert not bound.send(b"lost", PEER)
-    fake.error = None
+    assert bound.is_cut_off
+    fake.error, fake.room = None, 1
+    assert bound.send(b"sent", PEER)
+    assert not bound.is_cut_off
     assert bound.send(b"first", PEER)
     assert bound.send(b"second", PEER)
     fake.error = OSError(errno.EPERM, "not allowed")
@@ -547,6 +610,7 @@ def test_errors_of_the_network_are_counted_and_lose_one_datagram() -> None:
     fake.on_writable()
     assert fake.on_writable is None
     assert bound.counters == {"send_errors": 3}
+    assert not bound.is_cut_off
 
 
 def test_names_are_not_asked_for_and_other_families_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
