@@ -120,6 +120,11 @@ class Base(StunProtocol):
             return self.socket.send(data, address, droppable=droppable)
         return self.relay is not None and self.relay.sendto(data, address, droppable=droppable)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether this machine could not send the last datagram anywhere."""
+        return self.socket is not None and self.socket.is_cut_off
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         """What a TURN server hands on."""
         data = cast(bytes, data)  # aioice's type says more than it gives

@@ -17,7 +17,7 @@ from mediapeer.ice.agent import AgentOwner
 from mediapeer.ice.bases import Base
 from mediapeer.ice.candidate import IceParameters
 from mediapeer.ice.checklist import CheckList, Pair, RoleChanged, State
-from mediapeer.ice.liveness import CONSENT_INTERVAL, QUIET_AFTER, Liveness, PathLiveness
+from mediapeer.ice.liveness import CONSENT_INTERVAL, Liveness, PathLiveness
 from mediapeer.ice.options import IceState
 from mediapeer.ice.pair import CandidatePair
 
@@ -33,9 +33,9 @@ CONSENT_RETRANSMISSIONS = 2
 CONSENT_SPACING = 0.5
 #: Seconds that the selected pair has to answer before another takes its place: at least, and at most.
 CHALLENGE_TIMES = (0.2, 1.0)
-#: Seconds without anything authentic after which other pairs are looked at: a check of the selected one should have
-#: been answered by now.
-SILENT_AFTER = QUIET_AFTER + 1.0
+#: Seconds of further silence after which other pairs are looked at, when the selected one has been quiet for so long
+#: that it was checked: it should have answered by now.
+ANSWER_TIME = 1.0
 #: Pairs that are checked again when the selected one is silent, and the seconds until the next time.
 RECHECKED_PAIRS = 10
 RECHECK_INTERVAL = 3.0
@@ -59,6 +59,7 @@ class FullIceAgent(CheckList):
         self._consent_started = float("-inf")
         self._rechecked = float("-inf")
         self._rival: Pair | None = None
+        self._is_cut_off = False
 
     def start(self, remote: IceParameters) -> None:
         """Begin to check, with the peer's credentials."""
@@ -124,8 +125,10 @@ class FullIceAgent(CheckList):
             self._nominate(pair)
         elif pair is not selected:
             # Checks that were on their way when another pair was selected are no reason to doubt it.
-            is_silent = self.now() >= selected.record.last_heard + SILENT_AFTER
-            if is_silent or pair.record.requests_received:
+            is_silent = selected.record.last_heard < self._rechecked <= pair.started
+            if self._is_cut_off:
+                self._replace_selected(pair)
+            elif is_silent or pair.record.requests_received:
                 self._challenge(pair)
 
     def _consider_nomination(self) -> None:
@@ -193,12 +196,19 @@ class FullIceAgent(CheckList):
         rival, self._rival = self._rival, None
         if rival is None or self.selected is not challenged or rival.state is not State.SUCCEEDED:
             return
-        if challenged.record.last_heard > since:
-            return
+        if challenged.record.last_heard <= since:
+            self._replace_selected(rival)
+
+    def _replace_selected(self, rival: Pair) -> None:
         if self.ice_controlling:
             self._nominate(rival)
         else:
             self._select(rival)
+
+    @property
+    def _silent_after(self) -> float:
+        """Seconds without anything authentic after which other pairs are looked at."""
+        return self._liveness.quiet_after + ANSWER_TIME
 
     async def _probe(self, pair: Pair) -> None:
         try:
@@ -223,7 +233,7 @@ class FullIceAgent(CheckList):
             self._consent_started = now
             self._liveness.checked(now, _consent_period())
             self._consent = self._keep(self._check_consent(pair))
-        if now >= self._liveness.last_heard + SILENT_AFTER:
+        if now >= self._liveness.last_heard + self._silent_after:
             self._recheck(now)
         if liveness is Liveness.DISCONNECTED:
             self._set_state(IceState.DISCONNECTED)
@@ -235,7 +245,8 @@ class FullIceAgent(CheckList):
         wake = self._liveness.next_change(now)
         if self._consent is None:
             wake = min(wake, max(self._liveness.next_check(), self._consent_started + CONSENT_SPACING))
-        wake = min(wake, max(self._liveness.last_heard + SILENT_AFTER, self._rechecked + RECHECK_INTERVAL))
+        silent_at = self._liveness.last_heard + self._silent_after
+        wake = min(wake, max(silent_at, self._rechecked + RECHECK_INTERVAL))
         # A closed agent (by whoever was told the state) must not get a timer.
         if not self._closing:
             self._set_timer("update", max(wake - now, 0.001), self._update)
@@ -255,7 +266,7 @@ class FullIceAgent(CheckList):
             asyncio.get_running_loop().call_soon(self._update)
 
     def _recheck(self, now: float) -> None:
-        """The selected pair is silent: look whether another still works, or works again."""
+        """The selected pair is silent or cut off: look whether another still works, or works again."""
         if now < self._rechecked + RECHECK_INTERVAL:
             return
         self._rechecked = now
@@ -305,6 +316,10 @@ class FullIceAgent(CheckList):
             raise ConnectionError("ICE has no path to the peer")
         accepted = pair.protocol.send(data, pair.remote_addr, droppable=droppable)
         pair.record.sent(len(data), now, accepted=accepted)
+        self._is_cut_off = not accepted and pair.protocol.is_cut_off
+        if self._is_cut_off:
+            # Our own address or its network has gone: there is no silence to wait for.
+            self._recheck(now)
 
     async def close(self) -> None:
         """End the generation: tasks, timers, allocations; the mux's sockets stay."""

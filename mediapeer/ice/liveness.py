@@ -8,8 +8,11 @@ DISCONNECTED_AFTER = 4.0
 CONSENT_LIFETIME = 30.0
 #: The base of the period between consent checks, in seconds; each is 0.8 to 1.2 times this (RFC 7675 §5.1).
 CONSENT_INTERVAL = 5.0
-#: Seconds of silence after which the path is probed without waiting for the next consent check.
-QUIET_AFTER = 1.5
+#: Seconds of silence after which the path is probed without waiting for the next consent check: at the most, and
+#: at the least, on a path where packets came one after the other.
+QUIET_AFTER, QUIET_AFTER_BUSY = 1.5, 0.5
+#: How many times the usual pause a pause is that counts as silence.
+_UNUSUAL = 8
 
 
 class Liveness(enum.Enum):
@@ -32,17 +35,20 @@ class PathLiveness:
     def __init__(self, now: float) -> None:
         self.last_heard = now
         "When the last authenticated packet of any protocol came."
+        self._usual_pause = QUIET_AFTER
         self._last_consent = now
         self._last_check = now
         self._check_period = CONSENT_INTERVAL
 
     def heard(self, now: float) -> None:
         """An authenticated packet came: media, data, or a check of the peer's."""
+        self._usual_pause += (min(now - self.last_heard, QUIET_AFTER) - self._usual_pause) / 8
         self.last_heard = now
 
     def consented(self, now: float) -> None:
         """The peer answered a check of ours, which renews its consent."""
-        self.last_heard = self._last_consent = now
+        self.heard(now)
+        self._last_consent = now
 
     def checked(self, now: float, period: float) -> None:
         """A check was sent; the next is due in ``period`` seconds, or earlier when the path goes quiet."""
@@ -68,11 +74,16 @@ class PathLiveness:
             return min(self.expiry, self.last_heard + DISCONNECTED_AFTER)
         return self.expiry
 
+    @property
+    def quiet_after(self) -> float:
+        """Seconds of silence that are not usual on this path: many where packets are few."""
+        return min(max(_UNUSUAL * self._usual_pause, QUIET_AFTER_BUSY), QUIET_AFTER)
+
     def next_check(self) -> float:
         """When the next check is due.
 
         While packets come, that is the slow pace of consent (RFC 7675 §5.1 forbids less than 4 s). A path
         that is quiet is checked at once, and again whenever a check stays without an answer.
         """
-        quiet = max(self.last_heard + QUIET_AFTER, self._last_check)
+        quiet = max(self.last_heard + self.quiet_after, self._last_check)
         return min(self._last_check + self._check_period, quiet)

@@ -26,6 +26,9 @@ DESTINATIONS = 1024
 #: How many free ports of the system's choice are tried until one is free on every address.
 PORT_ATTEMPTS = 32
 
+# Linux says EINVAL of a source address that is gone where there is a route for others.
+_NO_WAY_OUT = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EINVAL)
+
 
 class MuxSocket:
     """One UDP socket. What is sent goes out at once or not at all, except a little that may wait.
@@ -43,6 +46,7 @@ class MuxSocket:
         "counters",
         "family",
         "is_closed",
+        "is_cut_off",
     )
 
     def __init__(self, bound: socket.socket, counters: Counter[str], loop: asyncio.AbstractEventLoop) -> None:
@@ -53,6 +57,8 @@ class MuxSocket:
         "``socket.AF_INET`` or ``socket.AF_INET6``."
         self.counters = counters
         self.is_closed = False
+        self.is_cut_off = False
+        """Whether the last datagram did not leave this machine: it has no route, or no longer this address."""
         self._socket = bound
         self._scope = name[3] if len(name) > 3 else 0
         self._loop = loop
@@ -98,6 +104,7 @@ class MuxSocket:
         except OSError as error:
             self._failed(error)
             return False
+        self.is_cut_off = False
         return True
 
     def _wait(self, data: bytes, destination: tuple[str | int, ...], droppable: bool) -> bool:
@@ -127,6 +134,7 @@ class MuxSocket:
     def _failed(self, error: OSError) -> None:
         """A network that cannot be reached, a datagram that is too long, no memory in the kernel."""
         self.counters["send_errors"] += 1
+        self.is_cut_off = error.errno in _NO_WAY_OUT
         logger.debug("%r did not send a datagram: %s", self, error)
 
     def _destination(self, remote: Address) -> tuple[str | int, ...] | None:

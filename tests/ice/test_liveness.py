@@ -4,6 +4,7 @@ from mediapeer.ice.liveness import (
     CONSENT_LIFETIME,
     DISCONNECTED_AFTER,
     QUIET_AFTER,
+    QUIET_AFTER_BUSY,
     Liveness,
     PathLiveness,
 )
@@ -45,3 +46,16 @@ def test_a_busy_path_is_checked_at_the_pace_of_consent_and_a_quiet_one_at_once()
     # Unanswered: once more, without a pause.
     quiet.checked(101.5, period=6.0)
     assert quiet.next_check() == 101.5
+
+
+def test_silence_shows_sooner_where_packets_came_one_after_the_other() -> None:
+    path = PathLiveness(now=100.0)
+    path.checked(100.0, period=6.0)
+    for number in range(100):
+        path.heard(100.0 + number * 0.02)
+    assert path.next_check() == path.last_heard + QUIET_AFTER_BUSY
+    # A packet a second is what there is without media: a pause of a second says nothing.
+    for second in range(3, 20):
+        path.heard(100.0 + second)
+    path.checked(119.0, period=6.0)
+    assert path.next_check() == path.last_heard + QUIET_AFTER

@@ -1,6 +1,7 @@
 """What becomes of a path: silence, loss, moves of the peer, and ICE restarts. On a network in memory."""
 
 import asyncio
+import errno
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from mediapeer.ice import Candidate, IceOptions, IceParameters, IceState, mux
 from mediapeer.ice.liveness import CONSENT_LIFETIME
 from mediapeer.ice.transport import LINGER
 from tests.ice.pairs_of_transports import OURS, PEERS, End, Flow, close, connect, pair_of_ends, restart, start
-from tests.ice.virtual_sockets import Nat, virtual_bind_all
+from tests.ice.virtual_sockets import Nat, VirtualUdp, virtual_bind_all
 from tests.transport.virtual import DELAY, Address, Datagram, Network, until, virtual
 
 KINDS = [("full", "full"), ("full", "lite"), ("lite", "full")]
@@ -36,6 +37,19 @@ def cut(network: Network, victim: Address | None = None) -> None:
 
 def mend(network: Network) -> None:
     network.route = lambda datagram: [DELAY]
+
+
+def lose(gone: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be sent from addresses that are ``gone``, nor anything arrive there."""
+    send = VirtualUdp.sendto
+
+    def sendto(opened: VirtualUdp, data: bytes, destination: Address) -> None:
+        if opened.getsockname()[0] in gone:
+            raise OSError(errno.ENETUNREACH, "no network")
+        if destination[0] not in gone:
+            send(opened, data, destination)
+
+    monkeypatch.setattr(VirtualUdp, "sendto", sendto)
 
 
 def now() -> float:
@@ -247,10 +261,71 @@ def test_a_peer_with_another_address_goes_on_over_it(kinds: tuple[str, str], con
         assert (selected.remote.host, selected.remote.port) != dead
         for flow in flows:
             assert flow.last_arrival > now() - 0.02
-            assert flow.gap < 6.5
+            assert flow.gap < 3
             await flow.stop()
         assert a.is_alive
         assert b.is_alive
+        await close(a, b)
+
+    scenario()
+
+
+@pytest.mark.parametrize("kinds", [("full", "full"), ("lite", "full")], ids="-".join)
+@pytest.mark.parametrize("controlling", [True, False])
+def test_an_address_that_this_machine_loses_is_not_waited_for(
+    kinds: tuple[str, str], controlling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: set[str] = set()
+    lose(gone, monkeypatch)
+
+    @virtual
+    async def scenario(network: Network) -> None:
+        a, b = two_homed(kinds, controlling)
+        await connect(a, b)
+        flows = [Flow(a, b), Flow(b, a)]
+        await asyncio.sleep(2)
+        used = b.transport.selected_pair
+        assert used is not None
+        gone.add(used.local.host)
+        await asyncio.sleep(3)
+        for flow in flows:
+            assert flow.last_arrival > now() - 0.02
+            assert flow.gap < 1
+            await flow.stop()
+        assert b.transport.selected_pair is not used
+        await close(a, b)
+
+    scenario()
+
+
+@pytest.mark.parametrize("kinds", [("full", "full"), ("lite", "full")], ids="-".join)
+def test_a_restart_offers_the_addresses_that_there_are_then(
+    kinds: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: set[str] = set()
+    lose(gone, monkeypatch)
+    addresses = [PEERS]
+    monkeypatch.setattr("mediapeer.ice.gathering.host_addresses", lambda: list(addresses))
+
+    @virtual
+    async def scenario(network: Network) -> None:
+        a, b = pair_of_ends(options(kinds[0], OURS), IceOptions())
+        await connect(a, b)
+        port = b.address[1]
+        # For a moment there is no network at all, and then another one.
+        addresses[:] = ["127.0.0.1"]
+        gone.add(PEERS)
+        await restart(b, a)
+        assert [candidate.host for candidate in b.transport.local_candidates] == [PEERS]
+        await asyncio.sleep(5)
+        addresses[:] = ["198.51.100.2"]
+        await restart(b, a)
+        flows = [Flow(a, b), Flow(b, a)]
+        await asyncio.sleep(1)
+        assert b.address == ("198.51.100.2", port)
+        for flow in flows:
+            assert flow.last_arrival > now() - 0.02
+            await flow.stop()
         await close(a, b)
 
     scenario()
