@@ -168,8 +168,11 @@ class SessionDescription(AttributeList):
 
     @property
     def ice_lite(self) -> bool:
-        """``a=ice-lite``: the agent answers checks and sends none (RFC 8839 §5.3)."""
-        return self.has("ice-lite")
+        """``a=ice-lite``: the agent answers checks and sends none (RFC 8839 §5.3).
+
+        It belongs to the session; werift writes it in its sections, and means the same.
+        """
+        return self.has("ice-lite") or any(media.has("ice-lite") for media in self.media)
 
     def ice_options(self, media: MediaDescription) -> list[str]:
         """The ICE options of a section and of the session (RFC 8839 §5.6); libdatachannel puts commas between."""

@@ -258,6 +258,16 @@ class TestIce:
         assert "a=ice-lite" in str(theirs.negotiation.current_local)
         assert "a=ice-lite" not in str(ours.negotiation.current_local)
 
+    def test_a_peer_that_says_so_in_its_sections_is_lite_too(self) -> None:
+        ours, theirs = Negotiator("a"), Negotiator("b", lite=True)
+        theirs.add("audio")
+        offer = theirs.offer().replace("a=ice-lite\r\n", "").replace("a=mid:0\r\n", "a=mid:0\r\na=ice-lite\r\n")
+        ours.answer(offer)
+        (plan,) = ours.negotiation.transports()
+        assert plan.controlling
+        assert plan.remote_ice is not None
+        assert plan.remote_ice.lite
+
     def test_our_restart(self) -> None:
         ours, theirs = Negotiator("a"), Negotiator("b")
         ours.add("audio")
