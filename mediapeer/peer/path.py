@@ -77,9 +77,10 @@ class Path:
 
     @property
     def fingerprints(self) -> list[tuple[str, str]]:
-        """Our certificate's, by SHA-256 alone: all peers have that (RFC 8827 §6.5), and browsers send no other.
+        """Our certificate's by SHA-256, the hash that all must know (RFC 8122 §5), and by no other, as browsers do.
 
-        The longer ones would be a third of an answer.
+        Some endpoints keep one of several, and not always the one that they compare with; and the longer ones would
+        be a third of an answer.
         """
         if self._fingerprints is None:
             digest = self._certificate._cert.fingerprint(hashes.SHA256())
