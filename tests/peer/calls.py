@@ -34,14 +34,16 @@ class Tone(aiortc.AudioStreamTrack):
 
     async def recv(self) -> av.AudioFrame:
         silence = await super().recv()
-        rate, start = silence.sample_rate, silence.pts
-        wave = (
-            16_000 * math.sin(2 * math.pi * TONE * n / rate) for n in range(start, start + silence.samples)
-        )
-        frame = av.AudioFrame(format="s16", layout="mono", samples=silence.samples)
-        frame.planes[0].update(array.array("h", map(int, wave)).tobytes())
-        frame.pts, frame.sample_rate, frame.time_base = start, rate, Fraction(1, rate)
-        return frame
+        return tone(silence.pts, silence.samples, silence.sample_rate)
+
+
+def tone(start: int, samples: int, rate: int) -> av.AudioFrame:
+    """A frame of :data:`TONE`."""
+    wave = (16_000 * math.sin(2 * math.pi * TONE * n / rate) for n in range(start, start + samples))
+    frame = av.AudioFrame(format="s16", layout="mono", samples=samples)
+    frame.planes[0].update(array.array("h", map(int, wave)).tobytes())
+    frame.pts, frame.sample_rate, frame.time_base = start, rate, Fraction(1, rate)
+    return frame
 
 
 class Picture(aiortc.VideoStreamTrack):

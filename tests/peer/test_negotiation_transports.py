@@ -261,7 +261,9 @@ class TestIce:
     def test_a_peer_that_says_so_in_its_sections_is_lite_too(self) -> None:
         ours, theirs = Negotiator("a"), Negotiator("b", lite=True)
         theirs.add("audio")
-        offer = theirs.offer().replace("a=ice-lite\r\n", "").replace("a=mid:0\r\n", "a=mid:0\r\na=ice-lite\r\n")
+        offer = (
+            theirs.offer().replace("a=ice-lite\r\n", "").replace("a=mid:0\r\n", "a=mid:0\r\na=ice-lite\r\n")
+        )
         ours.answer(offer)
         (plan,) = ours.negotiation.transports()
         assert plan.controlling
