@@ -107,7 +107,7 @@ class MediaPath:
             if section is None:
                 section = MediaSection(routes, self._sequencer())
             else:
-                section.update(routes)
+                self._counters["unrouted_rtp"] += section.update(routes)
             self._sections[mid] = section
             self._router.set_section(section.section)
             self._release_soon()

@@ -98,8 +98,11 @@ class MediaSection:
         """The MID of the section."""
         return self.routes.mid
 
-    def update(self, routes: SectionRoutes) -> None:
-        """Take what a later negotiation said. Another receiver begins anew."""
+    def update(self, routes: SectionRoutes) -> int:
+        """Take what a later negotiation said. Another receiver begins anew.
+
+        :return: how many packets waited whose payload types have no meaning any more; they are dropped.
+        """
         if routes.receiver is not self.routes.receiver:
             self.is_started = self.is_announced = False
             self.waiting.clear()
@@ -107,6 +110,10 @@ class MediaSection:
         self.is_direct = False
         self.routes = routes
         self.section = self.selector.section = routes.to_section()
+        waiting = [entry for entry in self.waiting if entry[1].payload_type in self.section.formats]
+        dropped = len(self.waiting) - len(waiting)
+        self.waiting = deque(waiting)
+        return dropped
 
     def run(self, handling: Coroutine[Any, Any, None]) -> None:
         """Have the receiver handle something, after what it was given before."""
