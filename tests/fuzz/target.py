@@ -44,6 +44,7 @@ TARGETS = {
     "media": ("mediapeer", "aiortc"),
     "negotiation": ("mediapeer",),
     "paths": ("mediapeer", "aioice"),
+    "sections": ("mediapeer",),
 }
 
 
