@@ -1,7 +1,9 @@
 """What a hostile peer may put into descriptions, candidates and channels, and what it must not get for it."""
 
 import asyncio
+import contextlib
 import gc
+import logging
 import re
 import weakref
 from collections.abc import Container, Sequence
@@ -10,6 +12,7 @@ from typing import Any
 import aiortc
 import pytest
 
+import mediapeer
 from mediapeer.peer.signaling_state import DescriptionError
 from mediapeer.sdp import Attribute
 from tests.ice.virtual_sockets import virtual_bind_all
@@ -17,7 +20,7 @@ from tests.peer.calls import negotiate as negotiate_peers
 from tests.peer.negotiators import Negotiator, negotiate
 from tests.peer.test_negotiation_hostile import OFFER
 from tests.peer.test_silence import peer_at
-from tests.transport.virtual import Network, virtual
+from tests.transport.virtual import Network, until, virtual
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +175,86 @@ async def test_a_mid_of_ours_is_none_that_the_peer_has_used(network: Network) ->
     offer = (await peer.createOffer()).sdp
     assert re.findall(r"a=mid:(.*)\r", offer) == ["0", "2"]
     await peer.close()
+
+
+# Ends at any moment
+
+
+class Pair:
+    """Two ends with something of everything, and their negotiation."""
+
+    def __init__(self) -> None:
+        self.offerer, self.answerer = peer_at("192.0.2.1"), peer_at("192.0.2.2")
+        self.offerer.addTransceiver("audio")
+        self.offerer.addTransceiver("video")
+        self.channel = self.offerer.createDataChannel("chat")
+
+    @property
+    def ends(self) -> tuple[mediapeer.RTCPeerConnection, mediapeer.RTCPeerConnection]:
+        return self.offerer, self.answerer
+
+    async def close(self) -> None:
+        for end in self.ends:
+            await end.close()
+            assert (end.connectionState, end.signalingState) == ("closed", "closed")
+
+
+@pytest.mark.parametrize("what", ["negotiation", "close", "getStats"])
+@virtual
+async def test_what_is_cancelled_at_any_moment_can_be_closed(network: Network, what: str) -> None:
+    for moment in (*range(16), 30, 60):
+        pair = Pair()
+        if what == "negotiation":
+            task = asyncio.create_task(negotiate_peers(*pair.ends))
+        else:
+            await negotiate_peers(*pair.ends)
+            await asyncio.sleep(0.01 * (moment % 3))
+            task = asyncio.create_task(getattr(pair.offerer, what)())
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await pair.close()
+
+
+EVENTS = (
+    "track",
+    "icecandidate",
+    *(f"{name}statechange" for name in ("signaling", "icegathering", "connection")),
+)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@virtual
+async def test_a_handler_may_close_the_connection(network: Network, event: str) -> None:
+    pair = Pair()
+
+    @pair.answerer.on(event)
+    async def close(*arguments: Any) -> None:
+        await pair.answerer.close()
+
+    with contextlib.suppress(aiortc.InvalidStateError, AttributeError):
+        # What comes after that is refused; what it would have given is None.
+        await negotiate_peers(*pair.ends)
+    await until(lambda: pair.answerer.connectionState == "closed")
+    await pair.close()
+
+
+@virtual
+async def test_the_log_has_no_secrets(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    """At the level for debugging, of everything: no passwords, no keys, nothing that was said."""
+    caplog.set_level(logging.DEBUG)
+    secrets: list[str] = ["topsecret"]
+    pair = Pair()
+    for end in pair.ends:
+        end.getConfiguration().keyLog = lambda line: secrets.append(line.split()[-1])
+        for path in end._assembly.paths:
+            path.dtls._key_log = end.getConfiguration().keyLog
+    await negotiate_peers(*pair.ends)
+    await until(lambda: pair.channel.readyState == "open")
+    pair.channel.send("topsecret")
+    await asyncio.sleep(1)
+    secrets += [path.ice.local_parameters.password for end in pair.ends for path in end._assembly.paths]
+    assert len(secrets) >= 1 + 2 + 2
+    await pair.close()
+    assert [secret for secret in secrets if secret.lower() in caplog.text.lower()] == []
