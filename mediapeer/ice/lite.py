@@ -12,7 +12,7 @@ Which pair carries our datagrams
     A check with USE-CANDIDATE nominates its pair at once (RFC 8445 §7.3.1.5). A peer of RFC 8445 nominates one
     pair. One of RFC 5245 may nominate many, and the one with the highest priority is used (RFC 8445 §8.1.1).
     Browsers nominate another pair when their own choice changes, and the last nomination is used. What tells
-    these apart is in :meth:`_Generation.nominate`.
+    these apart is in :meth:`_Paths.nominate`.
 
 Somebody on the path may repeat a check from an address of his own, and a check is no less authentic for that.
 It cannot be prevented that he is faster; so a path that was moved comes back by itself: with the peer's next
@@ -50,7 +50,7 @@ QUIET_AFTER = 1.0
 SILENT_AFTER = 3.0
 #: Seconds in which nominations of several pairs are those of a peer that nominates whatever it checks.
 SETTLING = 2.0
-#: Pairs of one generation of credentials. The one that was heard of longest ago makes room, never the selected.
+#: Pairs that are kept. The one that was heard of longest ago makes room, never the selected.
 PAIRS = 32
 #: Transactions that are remembered, to know a repeated check.
 TRANSACTIONS = 64
@@ -98,13 +98,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Retired:
-    """No check is taken any more with this username fragment."""
-
-    username_fragment: str
-
-
-@dataclass(frozen=True, slots=True)
 class PairSelected:
     """Datagrams are to go to this pair from now on."""
 
@@ -118,16 +111,14 @@ class StateChanged:
     state: IceState
 
 
-Output = Respond | Claim | Release | Retired | PairSelected | StateChanged
+Output = Respond | Claim | Release | PairSelected | StateChanged
 _NOTHING: tuple[Output, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
-class _Generation:
-    """What belongs to one pair of credentials: it begins with an ICE restart."""
+class _Paths:
+    """The pairs that the peer has checked, and the one of them that is used."""
 
-    local: IceParameters
-    remote: IceParameters | None = None
     pairs: dict[tuple[Hashable, Address], LitePair] = field(default_factory=dict)
     transactions: OrderedDict[bytes, tuple[Hashable, Address]] = field(default_factory=OrderedDict)
     "Where each came from first."
@@ -135,13 +126,6 @@ class _Generation:
     selected_at: float = 0.0
     rival: LitePair | None = None
     "The pair that was nominated last, if that did not suffice to select it."
-
-    def knows(self, username: str) -> bool:
-        """Whether a USERNAME is of these credentials; the peer's half counts when it is known."""
-        ours, _, theirs = username.partition(":")
-        if ours != self.local.username_fragment:
-            return False
-        return self.remote is None or theirs == self.remote.username_fragment
 
     def remember(self, transaction: bytes, key: tuple[Hashable, Address]) -> tuple[Hashable, Address] | None:
         """Where a transaction was seen before; if it was not, remember where it is seen now."""
@@ -232,34 +216,22 @@ class IceLiteAgent:
     def __init__(self, parameters: IceParameters) -> None:
         self.state = IceState.NEW
         """``new`` until :meth:`start`, then ``checking`` until a pair is selected, then ``connected`` and
-        ``disconnected`` as the peer is heard; ``failed`` stays until a restart."""
+        ``disconnected`` as the peer is heard; ``failed`` stays. An ICE restart is another agent's."""
         self.counters: Counter[str] = Counter()
         "What was dropped or refused, and why."
-        self._current: _Generation | None = _Generation(parameters)
-        self._pending: _Generation | None = None
-        self._local_parameters = parameters
+        self.local_parameters = parameters
+        self.remote_parameters: IceParameters | None = None
+        "The peer's credentials, once they are known."
+        self._paths = _Paths()
         self._checking_until = 0.0
         self._patience = _Patience()
         self._local_candidates: dict[Hashable, Candidate] = {}
         self._remote_candidates: OrderedDict[Address, Candidate] = OrderedDict()
 
     @property
-    def local_parameters(self) -> IceParameters:
-        """Our credentials; after :meth:`restart`, the new ones."""
-        return self._local_parameters
-
-    @property
-    def remote_parameters(self) -> IceParameters | None:
-        """The peer's newest credentials that we know."""
-        for generation in self._generations():
-            if generation.remote is not None:
-                return generation.remote
-        return None
-
-    @property
     def selected_pair(self) -> LitePair | None:
         """Where our datagrams go; ``None`` before there is one and after ICE has failed."""
-        return None if self._current is None else self._current.selected
+        return self._paths.selected
 
     @property
     def last_heard(self) -> float:
@@ -267,19 +239,12 @@ class IceLiteAgent:
         return self._patience.last_heard
 
     def pairs(self) -> list[LitePair]:
-        """All pairs, those of a restart that is under way first."""
-        return [pair for generation in self._generations() for pair in generation.pairs.values()]
+        """All pairs, in the order in which they were first checked."""
+        return list(self._paths.pairs.values())
 
     def pair_of(self, socket: Hashable, source: Address) -> LitePair | None:
         """The pair that a datagram came over, for its counts."""
-        for generation in (self._current, self._pending):
-            pair = None if generation is None else generation.pairs.get((socket, source))
-            if pair is not None:
-                return pair
-        return None
-
-    def _generations(self) -> list[_Generation]:
-        return [generation for generation in (self._pending, self._current) if generation is not None]
+        return self._paths.pairs.get((socket, source))
 
     # What is known beforehand
 
@@ -302,42 +267,14 @@ class IceLiteAgent:
                 pair.priority = pair_priority(candidate.priority, pair.local.priority)
 
     def start(self, remote: IceParameters, now: float) -> Sequence[Output]:
-        """Know the peer's credentials. Checks that came before were answered already.
-
-        After :meth:`restart`, the new credentials take over as soon as a pair is nominated with them.
-        """
-        generation = self._pending or self._current
-        if generation is None or generation.remote == remote:
+        """Know the peer's credentials, the first that are given. Checks that came before were answered already."""
+        if self.remote_parameters is not None:
             return _NOTHING
-        is_first = generation.remote is None
-        generation.remote = remote
+        self.remote_parameters = remote
+        self._checking_until = now + CHECKING_TIMEOUT
         outputs: list[Output] = []
-        if is_first and self.state is not IceState.CONNECTED:
-            # A restart forgets that the peer had been lost (W3C webrtc §5.6.2).
-            self._checking_until = now + CHECKING_TIMEOUT
-            self._set_state(IceState.CHECKING, outputs)
-        self._promote_if_ready(outputs)
+        self._set_state(IceState.CHECKING, outputs)
         self._update_state(now, outputs)
-        return outputs
-
-    def restart(self, parameters: IceParameters | None = None) -> Sequence[Output]:
-        """Make new credentials, :attr:`local_parameters`, beside those in use (RFC 8445 §9).
-
-        What was made by an earlier restart and has not come into use is retired.
-        """
-        outputs = self.undo_restart()
-        self._local_parameters = parameters or IceParameters.random(lite=True)
-        self._pending = _Generation(self._local_parameters)
-        return outputs
-
-    def undo_restart(self) -> Sequence[Output]:
-        """Retire the credentials of a restart that came to nothing; those in use stay."""
-        outputs: list[Output] = []
-        generation, self._pending = self._pending, None
-        if generation is not None:
-            self._retire(generation, outputs)
-        if self._current is not None:
-            self._local_parameters = self._current.local
         return outputs
 
     # What comes in
@@ -353,27 +290,28 @@ class IceLiteAgent:
             # Answers to checks that we do not send, and indications, which say nothing.
             self.counters["unexpected_stun"] += 1
             return _NOTHING
-        generation = self._generation_of(message.username or "")
-        if generation is None or socket not in self._local_candidates:
+        is_over = self.state is IceState.FAILED
+        if is_over or not self._knows(message.username or "") or socket not in self._local_candidates:
             self.counters["unknown_usernames"] += 1
             return _NOTHING
-        if not message.has_valid_integrity(generation.local.password):
+        if not message.has_valid_integrity(self.local_parameters.password):
             self.counters["wrong_passwords"] += 1
             return _NOTHING
-        refusal = self._refusal(message, generation.local.password)
+        refusal = self._refusal(message)
         if refusal is not None:
             return (Respond(refusal, socket, source),)
-        return self._check_received(message, generation, (socket, source), now)
+        return self._check_received(message, (socket, source), now)
 
-    def _generation_of(self, username: str) -> _Generation | None:
-        for generation in self._generations():
-            if generation.knows(username):
-                return generation
-        return None
+    def _knows(self, username: str) -> bool:
+        """Whether a USERNAME is that of our peer; its own half counts when it is known."""
+        ours, _, theirs = username.partition(":")
+        if ours != self.local_parameters.username_fragment:
+            return False
+        return self.remote_parameters is None or theirs == self.remote_parameters.username_fragment
 
-    def _refusal(self, message: StunMessage, password: str) -> bytes | None:
+    def _refusal(self, message: StunMessage) -> bytes | None:
         """The error for an authentic check that cannot be taken as it is."""
-        transaction = message.transaction_id
+        transaction, password = message.transaction_id, self.local_parameters.password
         if message.unknown_required:
             self.counters["unknown_attributes"] += 1
             unknown = message.unknown_required
@@ -388,46 +326,41 @@ class IceLiteAgent:
         return None
 
     def _check_received(
-        self, message: StunMessage, generation: _Generation, key: tuple[Hashable, Address], now: float
+        self, message: StunMessage, key: tuple[Hashable, Address], now: float
     ) -> Sequence[Output]:
         outputs: list[Output] = []
         socket, source = key
-        pair = generation.pairs.get(key)
-        seen_at = generation.remember(message.transaction_id, key)
+        pair = self._paths.pairs.get(key)
+        seen_at = self._paths.remember(message.transaction_id, key)
         if seen_at not in (None, key):
             # A NAT does not change its mind within one transaction; somebody repeats what he has seen.
             self.counters["replayed_checks"] += 1
             if pair is None and source not in self._remote_candidates:
                 return _NOTHING
         if pair is None:
-            pair = self._new_pair(generation, key, message.priority or 0, outputs)
+            pair = self._new_pair(key, message.priority or 0, outputs)
         pair.requests_received += 1
         pair.responses_sent += 1
-        answer = binding_success(message.transaction_id, source, generation.local.password)
+        answer = binding_success(message.transaction_id, source, self.local_parameters.password)
         outputs.append(Respond(answer, socket, source))
-        if seen_at is not None and not (seen_at != key and self._is_the_signalled_one(generation, source)):
+        if seen_at is not None and not (seen_at != key and self._is_the_signalled_one(source)):
             return outputs
         outputs.append(Claim(socket, source))
-        if message.use_candidate:
-            was_selected = generation.nominate(pair, now)
-            if generation is self._current and was_selected:
-                outputs.append(PairSelected(pair))
-            self._promote_if_ready(outputs)
+        if message.use_candidate and self._paths.nominate(pair, now):
+            outputs.append(PairSelected(pair))
         pair.last_heard = now
         self._patience.heard(now)
         self._update_state(now, outputs)
         return outputs
 
-    def _is_the_signalled_one(self, generation: _Generation, source: Address) -> bool:
+    def _is_the_signalled_one(self, source: Address) -> bool:
         """Whether of two copies of a check the one from ``source`` is the peer's: only it is a candidate of his."""
-        selected = generation.selected
+        selected = self.selected_pair
         return source in self._remote_candidates and (
             selected is None or selected.address not in self._remote_candidates
         )
 
-    def _new_pair(
-        self, generation: _Generation, key: tuple[Hashable, Address], priority: int, outputs: list[Output]
-    ) -> LitePair:
+    def _new_pair(self, key: tuple[Hashable, Address], priority: int, outputs: list[Output]) -> LitePair:
         socket, source = key
         remote = self._remote_candidates.get(source)
         if remote is None:
@@ -436,12 +369,14 @@ class IceLiteAgent:
         local = self._local_candidates[socket]
         pair = LitePair(local, remote, PairState.SUCCEEDED, socket=socket, address=source)
         pair.priority = pair_priority(remote.priority, local.priority)
-        if len(generation.pairs) >= PAIRS:
-            others = (each for each in generation.pairs.values() if each is not generation.selected)
+        pairs = self._paths.pairs
+        if len(pairs) >= PAIRS:
+            others = (each for each in pairs.values() if each is not self.selected_pair)
             oldest = min(others, key=lambda each: each.last_heard)
             self.counters["pairs_forgotten"] += 1
-            self._drop_pair(generation, oldest, outputs)
-        generation.pairs[key] = pair
+            del pairs[oldest.socket, oldest.address]
+            outputs.append(Release(oldest.socket, oldest.address))
+        pairs[key] = pair
         return pair
 
     def heard(self, now: float, socket: Hashable = None, source: Address | None = None) -> Sequence[Output]:
@@ -452,15 +387,13 @@ class IceLiteAgent:
         """
         self._patience.heard(now)
         outputs: Sequence[Output] = _NOTHING
-        current = self._current
-        if source is not None and current is not None:
-            pair = current.pairs.get((socket, source))
-            if pair is not None:
-                pair.last_heard = pair.last_data = now
-                if pair is not current.selected and current.prefers_data_from(pair, now):
-                    current.select(pair, now)
-                    self.counters["paths_moved_by_data"] += 1
-                    outputs = [PairSelected(pair)]
+        pair = None if source is None else self._paths.pairs.get((socket, source))
+        if pair is not None:
+            pair.last_heard = pair.last_data = now
+            if self._paths.prefers_data_from(pair, now):
+                self._paths.select(pair, now)
+                self.counters["paths_moved_by_data"] += 1
+                outputs = [PairSelected(pair)]
         if self.state is IceState.CONNECTED:
             return outputs
         changes = [*outputs]
@@ -511,35 +444,7 @@ class IceLiteAgent:
             outputs.append(StateChanged(state))
 
     def _fail(self, outputs: list[Output]) -> None:
-        """Give up all paths. Credentials that were made for a restart but not yet answered stay."""
-        if self._pending is not None and self._pending.remote is not None:
-            self._retire(self._pending, outputs)
-            self._pending = None
-        current, self._current = self._current, None
-        if current is not None:
-            self._retire(current, outputs)
+        """Give up all paths, for good."""
+        outputs += [Release(pair.socket, pair.address) for pair in self.pairs()]
+        self._paths = _Paths()
         self._set_state(IceState.FAILED, outputs)
-
-    # Generations
-
-    def _promote_if_ready(self, outputs: list[Output]) -> None:
-        """Let the credentials of a restart replace the old ones, when the peer has nominated with them."""
-        pending = self._pending
-        if pending is None or pending.remote is None or pending.selected is None:
-            return
-        old, self._current, self._pending = self._current, pending, None
-        if old is not None:
-            self._retire(old, outputs)
-        outputs.append(PairSelected(pending.selected))
-
-    def _retire(self, generation: _Generation, outputs: list[Output]) -> None:
-        """Let go of what only a generation has that is no longer in use."""
-        outputs.append(Retired(generation.local.username_fragment))
-        for pair in list(generation.pairs.values()):
-            self._drop_pair(generation, pair, outputs)
-
-    def _drop_pair(self, generation: _Generation, pair: LitePair, outputs: list[Output]) -> None:
-        key = (pair.socket, pair.address)
-        del generation.pairs[key]
-        if all(key not in other.pairs for other in self._generations()):
-            outputs.append(Release(*key))

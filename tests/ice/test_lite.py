@@ -27,7 +27,6 @@ from mediapeer.ice.lite import (
     PairSelected,
     Release,
     Respond,
-    Retired,
     StateChanged,
 )
 from mediapeer.ice.options import IceState
@@ -486,9 +485,7 @@ def test_a_silent_peer_is_disconnected_then_failed() -> None:
     scenario.wait(0.02)
     assert scenario.states() == [IceState.FAILED]
     assert (scenario.path, scenario.claimed) == (None, set())
-    assert [output for output in scenario.told if isinstance(output, Retired)] == [
-        Retired(scenario.agent.local_parameters.username_fragment)
-    ]
+    assert scenario.receive(scenario.check()) is None
     assert scenario.agent.next_timeout() is None
 
 
@@ -558,127 +555,11 @@ def test_a_peer_that_still_checks_has_more_time() -> None:
     assert scenario.states() == [IceState.CONNECTED]
 
 
-# Restart
-
-
-def restarted(scenario: Scenario) -> tuple[IceParameters, IceParameters]:
-    """Our old and new credentials; the peer's are new too, and not known to the agent."""
-    old = scenario.agent.local_parameters
-    scenario.take(scenario.agent.restart())
-    scenario.peer = IceParameters.random()
-    return old, scenario.agent.local_parameters
-
-
-def test_the_old_pair_works_until_the_new_one_is_nominated() -> None:
+def test_being_started_again_changes_nothing() -> None:
     scenario = connected(WIFI)
-    old_peer = scenario.peer
-    old, new_parameters = restarted(scenario)
-    new_peer = scenario.peer
-    assert old != new_parameters
-    scenario.peer = old_peer
-    assert scenario.receive(scenario.check(to=old)) is not None
-    scenario.peer = new_peer
-    scenario.take(scenario.agent.start(new_peer, scenario.now))
-    scenario.receive(scenario.check(MOBILE), MOBILE)
-    assert scenario.path == WIFI
-    assert scenario.claimed == {(SOCKET, WIFI), (SOCKET, MOBILE)}
-    scenario.data(WIFI)
-    scenario.nominate(MOBILE, LOW)
-    assert scenario.path == MOBILE
-    assert scenario.claimed == {(SOCKET, MOBILE)}
-    assert Retired(old.username_fragment) in scenario.told
-    scenario.peer = old_peer
-    assert scenario.receive(scenario.check(to=old)) is None
-    assert scenario.states() == []
-
-
-def test_an_address_that_is_used_before_and_after_a_restart_stays_claimed() -> None:
-    scenario = connected(WIFI)
-    restarted(scenario)
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    scenario.nominate(WIFI)
-    assert scenario.claimed == {(SOCKET, WIFI)}
-    assert scenario.path == WIFI
-    assert len(scenario.agent.pairs()) == 1
-
-
-def test_the_new_pair_waits_for_the_peers_answer() -> None:
-    """The peer may check with our new credentials before its answer tells that it accepts the restart."""
-    scenario = connected(WIFI)
-    restarted(scenario)
-    scenario.nominate(MOBILE)
-    assert scenario.path == WIFI
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    assert scenario.path == MOBILE
-
-
-def test_a_restart_that_is_rolled_back_leaves_everything_as_it_was() -> None:
-    scenario = connected(WIFI)
-    old_peer = scenario.peer
-    old, new_parameters = restarted(scenario)
-    scenario.nominate(MOBILE)
-    scenario.take(scenario.agent.undo_restart())
-    assert scenario.agent.local_parameters == old
-    assert scenario.claimed == {(SOCKET, WIFI)}
-    assert Retired(new_parameters.username_fragment) in scenario.told
-    assert scenario.receive(scenario.check(to=new_parameters)) is None
-    scenario.peer = old_peer
-    scenario.nominate(WIFI)
-    assert scenario.path == WIFI
-
-
-def test_a_second_restart_replaces_one_that_was_not_answered() -> None:
-    scenario = connected(WIFI)
-    old, first = restarted(scenario)
-    _, second = restarted(scenario)
-    assert Retired(first.username_fragment) in scenario.told
-    assert scenario.receive(scenario.check(to=first)) is None
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    scenario.nominate(to=second)
-    assert Retired(old.username_fragment) in scenario.told
-
-
-@pytest.mark.parametrize("silence", [20, 60])
-def test_a_lost_peer_is_looked_for_again_by_a_restart(silence: float) -> None:
-    scenario = connected(WIFI)
-    scenario.wait(silence)
-    lost = [IceState.DISCONNECTED, IceState.FAILED][: 1 if silence == 20 else 2]
-    assert scenario.states() == lost
-    restarted(scenario)
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    assert scenario.states() == [IceState.CHECKING]
-    scenario.wait(CHECKING_TIMEOUT - 0.1)
-    scenario.nominate(MOBILE)
-    assert scenario.states() == [IceState.CONNECTED]
-    assert scenario.path == MOBILE
-
-
-def test_a_restart_that_the_peer_never_checks_for_does_not_end_a_path_that_works() -> None:
-    scenario = connected(WIFI)
-    restarted(scenario)
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    for _ in range(200):
-        scenario.wait(0.5)
-        scenario.data(WIFI)
-    assert scenario.states() == []
-    assert scenario.path == WIFI
-    scenario.wait(60)
-    assert scenario.states() == [IceState.DISCONNECTED, IceState.FAILED]
-
-
-def test_credentials_made_for_a_restart_survive_the_failure_that_made_it_necessary() -> None:
-    scenario = connected(WIFI)
-    _, fresh = restarted(scenario)
-    scenario.wait(60)
-    assert scenario.agent.state is IceState.FAILED
-    scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-    scenario.nominate(to=fresh)
-    assert scenario.agent.state is IceState.CONNECTED
-
-
-def test_being_started_again_with_what_is_known_changes_nothing() -> None:
-    scenario = connected(WIFI)
-    assert list(scenario.agent.start(scenario.peer, scenario.now)) == []
+    for peer in (scenario.peer, IceParameters.random()):
+        assert list(scenario.agent.start(peer, scenario.now)) == []
+    assert scenario.agent.remote_parameters == scenario.peer
     assert scenario.path == WIFI
 
 
@@ -694,9 +575,7 @@ def test_pairs_are_bounded_and_the_selected_one_is_never_forgotten() -> None:
     assert (SOCKET, WIFI) in scenario.claimed
     assert scenario.path == WIFI
     assert scenario.agent.counters["pairs_forgotten"] == 200 - PAIRS
-    generation = scenario.agent._current
-    assert generation is not None
-    assert len(generation.transactions) == TRANSACTIONS
+    assert len(scenario.agent._paths.transactions) == TRANSACTIONS
 
 
 def test_remote_candidates_are_bounded_and_those_of_no_use_ignored() -> None:
@@ -725,7 +604,7 @@ def test_a_pair_counts_what_it_answers() -> None:
 
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["check", "nominate", "replay", "data", "wait", "restart", "start", "undo", "junk"]),
+        st.sampled_from(["check", "nominate", "replay", "data", "wait", "start", "junk"]),
         st.integers(0, 5),
     ),
     max_size=60,
@@ -750,12 +629,8 @@ def test_whatever_happens_claims_are_pairs_and_states_agree(steps: list[tuple[st
             scenario.data(source)
         elif action == "wait":
             scenario.wait(number**2)
-        elif action == "restart":
-            restarted(scenario)
         elif action == "start":
             scenario.take(scenario.agent.start(scenario.peer, scenario.now))
-        elif action == "undo":
-            scenario.take(scenario.agent.undo_restart())
         elif action == "junk":
             scenario.receive(last[:number] + last[number + 1 :], source)
         agent = scenario.agent
