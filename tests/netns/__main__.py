@@ -12,7 +12,7 @@ def main() -> None:
         "tests.netns.scenarios", {"scenarios": sys.argv[1:] or list(SCENARIOS)}, timeout_seconds=300
     )
     del reports["output"]
-    print(f"{'scenario':<32}{'longest gap in seconds of caller, server':<44}states of the caller")
+    print(f"{'scenario':<32}{'longest gap of caller, server; lag, in seconds':<48}states of the caller")
     for name, report in reports.items():
         if "caller" not in report:
             print(f"{name:<32}{report}")
@@ -22,7 +22,8 @@ def main() -> None:
             for end in ("caller", "server")
         ]
         states = ", ".join(f"{state} {moment:+.1f}" for moment, state in report["caller"]["moments"])
-        print(f"{name:<32}{gaps[0]:<8}{gaps[1]:<36}{states}")
+        lag = max(report[end]["lag"] for end in ("caller", "server"))
+        print(f"{name:<32}{gaps[0]:<8}{gaps[1]:<8}{lag:<32}{states}")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ def summary(reports: dict[str, Any], windows: dict[str, tuple[float, float]]) ->
             "all_messages": numbers == list(range(report["expected"])),
             "message_count": [len(numbers), report["expected"]],
             "gaps": {window: gaps(report, *times) for window, times in windows.items()},
+            "lag": round(report["lag"], 2),
             "pair": report["pair"],
             "counters": report["counters"],
             "ice_counters": report["ice_counters"],

@@ -25,6 +25,8 @@ from tests.netns.hosts import Tell
 
 #: Seconds between two messages of an end.
 MESSAGE_INTERVAL = 0.04
+#: Seconds between two looks at how late the event loop is.
+_TICK = 0.02
 _RATE = 48_000
 _FRAME = 960
 
@@ -70,6 +72,13 @@ class End:
         self._states: list[tuple[float, str]] = []
         self._ice_states: list[tuple[float, str]] = []
         self._relay: NatRelay | None = None
+        self._lag = 0.0
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = time.monotonic() + _TICK
+            await asyncio.sleep(_TICK)
+            self._lag = max(self._lag, time.monotonic() - due)
 
     async def open(
         self,
@@ -87,6 +96,7 @@ class End:
                 **options,
             )
         )
+        self._tasks.append(asyncio.create_task(self._measure_lag()))
         peer.addTrack(Silence())
         peer.on("connectionstatechange", lambda: self._note(self._states, peer.connectionState))
         peer.on("iceconnectionstatechange", lambda: self._note(self._ice_states, peer.iceConnectionState))
@@ -193,6 +203,7 @@ class End:
         ice = self.peer.transports[0].transport
         pair = await self._selected_pair()
         return {
+            "lag": self._lag,
             "states": self._states,
             "ice_states": self._ice_states,
             "messages": self._messages,

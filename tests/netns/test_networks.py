@@ -11,8 +11,7 @@ import pytest
 from tests.netns.scenarios import SCENARIOS
 from tests.tools import sandbox
 
-# All are played by one program, at the same time: one worker of pytest-xdist runs it. They need longer when another
-# one keeps the machine busy, and what is a second then is much less otherwise.
+# All are played by one program, several at a time: one worker of pytest-xdist runs it.
 pytestmark = [pytest.mark.xdist_group("networks"), pytest.mark.timeout(240)]
 
 ENDS = ("caller", "server")
@@ -56,13 +55,18 @@ def longest_gap(report: dict[str, Any]) -> float:
     return max(gap for end in ENDS for gaps in report[end]["gaps"].values() for gap in gaps.values())
 
 
+def allowed(report: dict[str, Any], seconds: float) -> float:
+    """So many seconds on a machine with time, more on one that let the ends' event loops wait."""
+    return seconds + 4 * max(report[end]["lag"] for end in ENDS)
+
+
 @variants("rebinding")
 def test_a_call_goes_on_when_the_nat_has_forgotten_it(name: str, played: Played) -> None:
     report = played(name)
     for end in ENDS:
         assert report[end]["states"] == ["connecting", "connected"], report
     assert report["server"]["pair"]["remote"].startswith("prflx"), report
-    assert 0.3 < longest_gap(report) < 2, report
+    assert 0.3 < longest_gap(report) < allowed(report, 1.5), report
 
 
 @variants("outage")
@@ -71,10 +75,9 @@ def test_a_call_comes_back_after_an_outage_of_eight_seconds(name: str, played: P
     for end in ENDS:
         assert report[end]["states"] == ["connecting", "connected", "disconnected", "connected"], report
         disconnected = next(moment for moment, state in report[end]["moments"] if state == "disconnected")
-        # On a machine that is busy, a packet from before may be read late.
-        assert 3 < disconnected < 5.5, report
-    assert report["seconds"]["connected"] < 3, report
-    assert report["seconds"]["flowing"] < 4, report
+        assert 3 < disconnected < allowed(report, 5), report
+    assert report["seconds"]["connected"] < allowed(report, 2), report
+    assert report["seconds"]["flowing"] < allowed(report, 3), report
 
 
 @variants("address_change")
@@ -83,7 +86,7 @@ def test_a_call_goes_on_from_another_network(name: str, played: Played) -> None:
     for end in ENDS:
         assert report[end]["states"] == ["connecting", "connected"], report
     assert report["caller"]["pair"]["local"] == "host 10.2.0.2", report
-    assert longest_gap(report) < 1.5, report
+    assert longest_gap(report) < allowed(report, 1), report
 
 
 @variants("restart")
@@ -92,14 +95,14 @@ def test_ice_restarts_from_either_side_while_all_flows(name: str, played: Played
     for end in ENDS:
         assert report[end]["states"] == ["connecting", "connected"], report
         assert len(report[end]["gaps"]) == 4
-    assert longest_gap(report) < 1, report
+    assert longest_gap(report) < allowed(report, 1), report
 
 
 @variants("ipv6")
 def test_ipv6_alone_will_do(name: str, played: Played) -> None:
     report = played(name)
     assert report["caller"]["pair"] == {"local": "host 2001:db8:1::2", "remote": "host 2001:db8:2::2"}
-    assert report["seconds"]["flowing"] < 4, report
+    assert report["seconds"]["flowing"] < allowed(report, 3), report
 
 
 @variants("relay_only")
@@ -110,5 +113,5 @@ def test_relay_only_tells_and_uses_nothing_else(name: str, played: Played) -> No
         assert " typ relay raddr 0.0.0.0 rport 9" in candidate
     assert report["caller"]["pair"]["local"] == "relay 203.0.113.1", report
     assert report["server"]["pair"]["remote"] == "relay 203.0.113.1", report
-    assert report["seconds"]["flowing"] < 4, report
-    assert longest_gap(report) < 1.5, report
+    assert report["seconds"]["flowing"] < allowed(report, 3), report
+    assert longest_gap(report) < allowed(report, 1), report
