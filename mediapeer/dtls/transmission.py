@@ -103,7 +103,7 @@ class FlightTransmission:
         """The timer has fired: send again, or return false when that was often enough."""
         if not self.timer.fire(now):
             return False
-        if self.timer.timeouts > 1:
+        if self.timer.timeouts > 2:
             # Nothing has come of what unprotected ACKs have spared: they may have been forged.
             self.flight.disregard_acknowledgements_of(0)
         if self._mtu_backs_off:
