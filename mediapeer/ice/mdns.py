@@ -132,9 +132,14 @@ class MdnsResolver:
     def __init__(self, interfaces: Sequence[str], counters: Counter[str] | None = None) -> None:
         self.counters: Counter[str] = Counter() if counters is None else counters
         "What was not asked, or dropped, and why."
-        self._interfaces = [address for address in interfaces if ":" not in address]
+        self._interfaces: list[str] = []
+        self.ask_on(interfaces)
         self._socket: socket.socket | None = None
         self._waiting: dict[str, asyncio.Future[list[str]]] = {}
+
+    def ask_on(self, interfaces: Sequence[str]) -> None:
+        """Ask on other interfaces from the next name on, because this machine has moved to another network."""
+        self._interfaces = [address for address in interfaces if ":" not in address]
 
     async def resolve(self, name: str) -> list[str]:
         """The addresses that somebody on the local network gives for ``name``; none after two seconds.

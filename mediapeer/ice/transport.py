@@ -304,9 +304,10 @@ class IceTransport:
         self._keep(self._resolve_name(agent, candidate))
 
     async def _resolve_name(self, agent: Agent, candidate: Candidate) -> None:
+        interfaces = [] if self._mux is None else [socket.address[0] for socket in self._mux.present]
         if self._resolver is None:
-            interfaces = [] if self._mux is None else [socket.address[0] for socket in self._mux.sockets]
-            self._resolver = MdnsResolver(interfaces or host_addresses(), self.counters)
+            self._resolver = MdnsResolver((), self.counters)
+        self._resolver.ask_on(interfaces or host_addresses())
         try:
             addresses = await self._resolver.resolve(candidate.host)
         finally:

@@ -22,7 +22,7 @@ from mediapeer.ice.mdns import (
     encode_question,
     is_hidden_name,
 )
-from tests.ice.pairs_of_transports import OURS, close, pair_of_ends, start
+from tests.ice.pairs_of_transports import OURS, close, connect, pair_of_ends, restart, start
 from tests.ice.virtual_sockets import virtual_bind_all
 from tests.transport.virtual import Network, until, virtual
 
@@ -207,6 +207,35 @@ def test_a_transport_pairs_what_the_name_stands_for(
             await until(lambda: a.transport.counters["mdns_unresolved"], seconds=1)
             await asyncio.sleep(0)
         assert asked == [NAME]
+        await close(a, b)
+
+    scenario()
+
+
+def test_after_a_move_names_are_asked_for_on_the_new_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mux, "bind_all", virtual_bind_all)
+    addresses = [OURS]
+    monkeypatch.setattr("mediapeer.ice.gathering.host_addresses", lambda: addresses)
+    asked_on: list[list[str]] = []
+
+    async def resolve(self: MdnsResolver, name: str) -> list[str]:
+        asked_on.append(self._interfaces)
+        return []
+
+    monkeypatch.setattr(MdnsResolver, "resolve", resolve)
+
+    @virtual
+    async def scenario(network: Network) -> None:
+        a, b = pair_of_ends(IceOptions())
+        hidden = Candidate.from_sdp(f"1 1 udp 1 {NAME} 9 typ host")
+        await connect(a, b)
+        a.transport.add_remote_candidate(hidden)
+        await asyncio.sleep(0.1)
+        addresses[:] = ["198.51.100.2"]
+        await restart(a, b)
+        a.transport.add_remote_candidate(hidden)
+        await asyncio.sleep(0.1)
+        assert asked_on == [[OURS], ["198.51.100.2"]]
         await close(a, b)
 
     scenario()

@@ -219,13 +219,13 @@ def test_a_nat_that_maps_the_peer_anew_is_followed_after_one_check(
         a.states.clear()
         b.states.clear()
         nat.rebind(("198.51.100.1", 2000))
-        # The hidden side notices after 1.5 s that nothing comes, and checks; that is enough.
+        # The hidden side notices after half a second that nothing comes, and checks; that is enough.
         await asyncio.sleep(3.5)
         selected = public.transport.selected_pair
         assert selected is not None
         assert (selected.remote.host, selected.remote.port) == ("198.51.100.1", 2000)
         for flow in flows:
-            assert flow.gap < 3.5
+            assert flow.gap < 1.1
             assert flow.last_arrival > now() - 0.02
             await flow.stop()
         assert a.states == b.states == []
