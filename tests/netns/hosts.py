@@ -69,7 +69,7 @@ class Host:
         self._reading = asyncio.create_task(self._read(reader))
         await self.ip("link set lo up")
         # An IPv6 address works at once, instead of after a second in which nobody else claims it.
-        await self.call("run", argv=["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad"])
+        await self.set("ipv6/conf/default/accept_dad", 0)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
@@ -79,12 +79,15 @@ class Host:
                     self.on_event(message)
                 continue
             answer = self._answers.pop(message["number"])
+            if answer.done():
+                continue  # nobody waits for it any more
             if "error" in message:
                 answer.set_exception(RuntimeError(f"{self.name}: {message['error']}"))
-            elif not answer.done():
+            else:
                 answer.set_result(message["result"])
         for answer in self._answers.values():
-            answer.set_exception(RuntimeError(f"{self.name} has ended"))
+            if not answer.done():
+                answer.set_exception(RuntimeError(f"{self.name} has ended"))
 
     async def call(self, command: str, **members: Any) -> Any:
         """Have it do something, and give what it says."""
@@ -105,6 +108,11 @@ class Host:
         """Run ``ip`` there, once for each."""
         for command in commands:
             await self.run(f"ip {command}")
+
+    async def set(self, setting: str, value: int) -> None:
+        """Set one of the settings under ``/proc/sys/net`` there, if the system has it."""
+        path = f"/proc/sys/net/{setting}"
+        await self.call("run", argv=["sh", "-c", f"[ ! -e {path} ] || echo {value} > {path}"])
 
     async def wire(self, name: str, other: "Host", other_name: str) -> None:
         """Lay a wire to another host, with a device at each end."""
@@ -141,6 +149,16 @@ async def run(argv: list[str]) -> str:
     if process.returncode:
         raise RuntimeError(f"{' '.join(argv)}: {output.decode(errors='replace').strip()}")
     return output.decode()
+
+
+async def refusal() -> str | None:
+    """Why no wires can be laid here, or ``None``."""
+    try:
+        await run(["ip", "link", "add", "near", "type", "veth", "peer", "name", "far"])
+    except RuntimeError as error:
+        return f"needs pairs of virtual Ethernet devices: {error}"
+    await run(["ip", "link", "del", "near"])
+    return None
 
 
 def _be_host(channel: socket.socket, program: type[Program]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from mediapeer.ice.lite import OUTAGE as LITE_OUTAGE
 from tests.netns.call import Call, summary
 from tests.netns.end import End
-from tests.netns.hosts import Host, missing
+from tests.netns.hosts import Host, missing, refusal
 
 #: Seconds that an outage lasts.
 OUTAGE = 8.0
@@ -36,6 +36,8 @@ PATIENCE = 50.0
 
 HOME, PUBLIC, MOBILE = "10.1.0", "203.0.113", "10.2.0"
 REALM, USER, PASSWORD = "example.net", "user", "credential"
+
+HAS_IPV6 = pathlib.Path("/proc/net/if_inet6").exists()
 
 Hosts = dict[str, Host]
 Play = Callable[[Hosts], Awaitable[dict[str, Any]]]
@@ -60,7 +62,7 @@ def scenario(*hosts: str, **variants: dict[str, Any]) -> Callable[[Callable[...,
 async def forward(router: Host) -> None:
     """Let a host be a router."""
     for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        await router.call("run", argv=["sh", "-c", f"echo 1 > /proc/sys/net/{setting}"])
+        await router.set(setting, 1)
 
 
 async def connect_to(router: Host, host: Host, network: str, *, device: str = "eth0", inside: str) -> None:
@@ -199,7 +201,10 @@ async def rebinding(
     if kernel:
         call = Call(*ends)
         nat = KernelNat(router)
-        await nat.begin()
+        try:
+            await nat.begin()
+        except RuntimeError as error:
+            return {"skipped": f"needs a NAT in the kernel: {error}"}
     else:
         call = Call(*ends, candidates=[])
         nat = RelayNat(router, call, server)
@@ -282,6 +287,8 @@ async def restart(hosts: Hosts, *, lite: bool = False) -> dict[str, Any]:
 async def ipv6(hosts: Hosts, *, lite: bool = False) -> dict[str, Any]:
     """There is no IPv4."""
     caller, router, server = hosts["caller"], hosts["router"], hosts["server"]
+    if not HAS_IPV6:
+        return {"skipped": "needs IPv6"}
     await forward(router)
     for host, network, inside in ((caller, "2001:db8:1", "home"), (server, "2001:db8:2", "outside")):
         await host.wire("eth0", router, inside)
@@ -347,8 +354,11 @@ async def relay_only(hosts: Hosts, *, transport: str) -> dict[str, Any]:
 async def play_all(chosen: dict[str, Hosts]) -> dict[str, Any]:
     """Play scenarios, some at the same time."""
     turns = asyncio.Semaphore(AT_A_TIME)
+    reason = await refusal()
 
     async def play(name: str, hosts: Hosts) -> dict[str, Any]:
+        if reason is not None:
+            return {"skipped": reason}
         try:
             for host in hosts.values():
                 await host.attach()
