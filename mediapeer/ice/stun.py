@@ -233,7 +233,7 @@ class StunMessage:
 
     @property
     def unknown_attributes(self) -> tuple[int, ...]:
-        """UNKNOWN-ATTRIBUTES: what the sender of a 420 did not understand (RFC 8489 §14.9)."""
+        """UNKNOWN-ATTRIBUTES: what the sender of a 420 did not understand (RFC 8489 §14.13)."""
         value = self.attributes.get(AttributeType.UNKNOWN_ATTRIBUTES, b"")
         return struct.unpack(f"!{len(value) // 2}H", value)
 

@@ -32,7 +32,7 @@ Address = tuple[str, int]
 
 #: Datagrams of checked addresses that wait until there is a path, or somebody to take them; more are dropped.
 EARLY_DATAGRAMS = 64
-#: Candidates that wait for the credentials they belong to (RFC 8838 §13); more are dropped.
+#: Candidates that wait for the credentials they belong to (RFC 8838); more are dropped.
 HELD_CANDIDATES = 100
 #: Seconds that the path before a restart goes on receiving: what the peer sent until it had the new one.
 LINGER = 3.0
@@ -111,7 +111,7 @@ class IceTransport:
 
     @property
     def local_candidates(self) -> list[Candidate]:
-        """Our candidates so far, of the newest credentials. Each says so by its ``ufrag`` (RFC 8838 §13)."""
+        """Our candidates so far, of the newest credentials. Each says so by its ``ufrag`` (RFC 8838)."""
         return list(self._newest.offered)
 
     @property

@@ -255,10 +255,11 @@ def _routes(transceiver: RTCRtpTransceiver) -> SectionRoutes:
         for kind, group in negotiated.remote_ssrc_groups
         if kind == "FID" and len(group) > 1
     }
+    repairing = set(repairs.values())
     codecs = list(negotiated.receive_codecs)
     encodings = []
     for ssrc in negotiated.remote_ssrcs:
-        if ssrc not in repairs.values() and codecs:
+        if ssrc not in repairing and codecs:
             rtx = RTCRtpRtxParameters(repairs[ssrc]) if ssrc in repairs else None
             encodings.append(RTCRtpDecodingParameters(ssrc, codecs[0].payloadType or 0, rtx))
     return SectionRoutes(

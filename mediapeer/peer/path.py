@@ -62,7 +62,7 @@ class Path:
 
     @property
     def ice_options(self) -> Sequence[str]:
-        """What ``a=ice-options`` says (RFC 8838 §17)."""
+        """What ``a=ice-options`` says (RFC 8838 §3)."""
         return ("trickle",)
 
     @property
