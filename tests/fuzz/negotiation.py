@@ -11,6 +11,7 @@ import asyncio
 import functools
 import json
 import random
+import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -374,6 +375,11 @@ def seeds() -> Iterable[tuple[str, bytes]]:
             f"offer {name}",
             program(0x10, [step("say", 0, 0, rest=sdp), step("local", 0), step("wait", 0, 1)]),
         )
+    unusable = re.sub(rb"a=fingerprint.*\r?\n", b"", offers["small"])
+    yield (
+        "refused",
+        program(0, [*media, step("local", 0), step("say", 0, 0, rest=unusable), step("local", 0)]),
+    )
     for name, sdp in answers.items():
         yield f"answer {name}", program(0, [*media, step("local", 0), step("say", 0, 1, rest=sdp)])
     candidates = (

@@ -17,7 +17,7 @@ from mediapeer.ice import IceOptions, IceParameters, IceTransport, UdpMux
 from mediapeer.ice.candidate import Candidate, CandidateError
 from mediapeer.ice.checklist import PAIRS, REMOTE_CANDIDATES
 from mediapeer.ice.lite import PAIRS as LITE_PAIRS
-from mediapeer.ice.mux import CLAIMS_PER_SESSION
+from mediapeer.ice.mux import CLAIM_LIFETIME, CLAIMS_PER_SESSION, MuxSession
 from mediapeer.ice.stun import binding_error, binding_request, binding_success, peek
 from mediapeer.ice.transport import EARLY_DATAGRAMS, HELD_CANDIDATES
 from tests.fuzz.program import Argument, Program, mutate_steps, program
@@ -172,14 +172,25 @@ class Port:
         self._inject(bytes(changed), source, is_authentic=changed[:covered] == data[:covered])
 
     def _inject(self, data: bytes, source: Address, *, is_authentic: bool) -> None:
-        sent, claims = len(self._network.sent), self._claims()
+        sent, claims, holder = len(self._network.sent), self._claims(), self._holder(source)
         destination = self._mux.sockets[0].address
         self._arriving = source
         self._network._deliver(Datagram(data, source, destination))
         self._arriving = None
+        if holder is not None:
+            require(self._holder(source) is holder, "a call has taken an address that another hears from")
         if not is_authentic:
             require(len(self._network.sent) == sent, "what does not authenticate is answered")
             require(self._claims() == claims, "what does not authenticate claims an address")
+
+    def _holder(self, source: Address) -> MuxSession | None:
+        """The call that heard from an address lately, and goes on."""
+        socket = self._mux.sockets[0]
+        holder = self._mux._claims[socket].get(source)
+        member = None if holder is None else self._mux._members[holder]
+        if member is None or member.is_replaceable:
+            return None
+        return holder if self._loop.time() < member.addresses[socket, source] + CLAIM_LIFETIME else None
 
     def _claims(self) -> set[Address]:
         return set(self._mux._claims[self._mux.sockets[0]])

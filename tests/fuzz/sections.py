@@ -248,7 +248,7 @@ def seeds() -> Iterable[tuple[str, bytes]]:
     video = [step("section", 0, 0x65, 0, 0)]
     layers = [*packets(3, 1, 0, 0), *packets(3, 2, 0, 1), *packets(3, 3, 0, 3), *packets(0x14, 4, 0, 0, 0)]
     end = [step("report"), step("feedback", 1, 0), step("feedback", 1, 1), step("feedback", 1, 2)]
-    yield "simulcast", program(0, [*video, *layers, step("wait", 20), *layers, *end])
+    yield "simulcast", program(0, [*video, *reversed(layers), step("wait", 20), *layers, *end])
     yield (
         "late",
         program(

@@ -16,6 +16,10 @@ from mediapeer.dtls.epochs import ReplayWindow
 from mediapeer.dtls.handshake import Handshake, State
 from mediapeer.dtls.messages13 import Finished13
 from mediapeer.dtls.registry import HandshakeType
+from mediapeer.ice.mux import UdpMux
+from mediapeer.ice.stun import StunMessage
+from mediapeer.peer.session import Session
+from mediapeer.rtp import LayerSelector
 from mediapeer.transport.media import MediaPath
 from signaling.recordings import RecordingStore
 from signaling.server import SignalingServer
@@ -113,6 +117,10 @@ DEFECTS: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
         "_unprotect",
         lambda self, *rest: setattr(self, "kept", [*getattr(self, "kept", []), bytes(200_000)]),
     ),
+    "a check of anybody": ("paths", StunMessage, "has_valid_integrity", always(True)),
+    "an address of another call": ("paths", UdpMux, "_may_replace", always(True)),
+    "a refusal that changes something": ("negotiation", Session, "restore", always(None)),
+    "packets as they came": ("sections", LayerSelector, "_rewrite", always(None)),
 }  # fmt: skip
 
 
