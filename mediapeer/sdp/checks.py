@@ -50,6 +50,8 @@ SCTP_CHECKS: Mapping[str, Check] = {
 _LINE_CHECKS: Mapping[str, Check] = {"c": values.check_connection, "b": values.check_bandwidth}
 #: What a part says once, if at all: of two, one reader would take the first and another the last.
 _SINGLE = {"mid", "ice-ufrag", "ice-pwd", "setup", "sctp-port", "max-message-size", "simulcast"}
+#: Fingerprints of one part: of a certificate or two, by each hash. All are read for each section.
+MAXIMUM_FINGERPRINTS = 16
 
 
 def checks_for(protocol: str) -> Mapping[str, Check]:
@@ -78,11 +80,15 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
     others: list[Line] = []
     seen: set[str] = set()
     said: dict[tuple[str, int], str] = {}
+    fingerprints = 0
     for line in lines:
         try:
             if line.type == "a":
                 attribute = Attribute.parse(line.value)
                 attributes.append(attribute)
+                fingerprints += attribute.name == "fingerprint"
+                if fingerprints > MAXIMUM_FINGERPRINTS:
+                    raise SdpError(f"there are more than {MAXIMUM_FINGERPRINTS} fingerprints")
                 _check_single(attribute.name, seen)
                 check = checks.get(attribute.name)
                 if check is not None:

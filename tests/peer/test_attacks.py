@@ -45,6 +45,15 @@ def test_a_description_of_megabytes_is_not_read() -> None:
         Negotiator().negotiation.set_remote("offer", OFFER + padding)
 
 
+def test_a_flood_of_fingerprints_is_not_read() -> None:
+    """Each section reads those of the session: a hundred kilobytes kept the loop for two seconds."""
+    fingerprint = "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\n"
+    head, rest = OFFER[: OFFER.index("m=audio")], OFFER[OFFER.index("m=audio") :]
+    Negotiator().negotiation.set_remote("offer", head + fingerprint * 16 + rest)
+    with pytest.raises(DescriptionError, match="more than 16 fingerprints"):
+        Negotiator().negotiation.set_remote("offer", head + fingerprint * 17 + rest)
+
+
 def test_a_peer_that_turns_lite_in_mid_call_changes_nothing() -> None:
     """It would be another agent under the same credentials, and an ICE restart that nobody asked for."""
     peer, other = Negotiator("a"), Negotiator("b")
