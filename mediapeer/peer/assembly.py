@@ -102,12 +102,8 @@ class Assembly:
 
     def apply(self) -> None:
         """Do what the negotiation says and is not done yet."""
-        plans = self.negotiation.transports()
-        paths: dict[str, Path] = {}
-        for plan in plans:
-            path = self.path_for(plan.key)
-            paths |= dict.fromkeys(plan.mids, path)
-            path.connect(plan)
+        plans = self.connect()
+        paths = {mid: self.path_for(plan.key) for plan in plans for mid in plan.mids}
         for transceiver in self.negotiation.transceivers:
             if isinstance(transceiver, RTCRtpTransceiver):
                 self._apply_media(transceiver, paths.get(transceiver.mid or ""))
@@ -116,6 +112,13 @@ class Assembly:
             self.want_data().use_transport(paths[section.mid].dtls)
             self._start_data()
         self._let_go(plans)
+
+    def connect(self) -> list[TransportPlan]:
+        """Tell the paths what is known of the peer's ends by now, its candidates above all."""
+        plans = self.negotiation.transports()
+        for plan in plans:
+            self.path_for(plan.key).connect(plan)
+        return plans
 
     def _let_go(self, plans: list[TransportPlan]) -> None:
         """Close the paths that no section uses any more; while a description is pending, none."""

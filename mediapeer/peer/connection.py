@@ -340,7 +340,7 @@ class RTCPeerConnection(GuardedEmitter):
             given = RTCIceCandidate.fromJSON(candidate) if isinstance(candidate, dict) else candidate
             value = "" if given is None else candidate_to_ice(given).to_sdp()
             self._negotiation.add_remote_candidate(value, mid, index, ufrag)
-            self._assembly.apply()
+            self._assembly.connect()
 
     def restartIce(self) -> None:
         """Look for another path in the next offer; ``negotiationneeded`` asks for it (W3C webrtc §4.4.2)."""
