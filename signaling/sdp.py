@@ -7,7 +7,7 @@ has less in it than was offered. So what a client most likely did not mean is re
 from mediapeer.dtls.credentials import FINGERPRINT_HASHES
 from mediapeer.sdp import MediaDescription, SdpError, SdpLimits, SessionDescription
 
-LIMITS = SdpLimits(lines=1500, sections=16)
+LIMITS = SdpLimits(sections=16, lines=2500)
 #: Media that can be answered; sections of other kinds are rejected alone.
 _KINDS = ("audio", "video", "application")
 _RTP_PROTOCOLS = (

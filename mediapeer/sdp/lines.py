@@ -37,7 +37,8 @@ class SdpLimits:
 
     length: int = 1 << 20
     "Of the whole text; browsers' descriptions have some ten thousand characters."
-    lines: int = 10_000
+    lines: int = 8000
+    "A section for video of Chromium's has more than a hundred."
     line_length: int = 8192
     sections: int = 64
     candidates: int = 256

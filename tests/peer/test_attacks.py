@@ -45,6 +45,15 @@ def test_a_description_of_megabytes_is_not_read() -> None:
         Negotiator().negotiation.set_remote("offer", OFFER + padding)
 
 
+def test_as_many_sections_as_are_read_fit_into_what_is_read() -> None:
+    """Limits against floods must let a conference through."""
+    peer = Negotiator()
+    for _ in range(64):
+        peer.add("video")
+    offer = peer.offer()
+    assert len(re.findall("^m=", Negotiator("b").answer(offer), re.MULTILINE)) == 64
+
+
 def test_a_flood_of_fingerprints_is_not_read() -> None:
     """Each section reads those of the session: a hundred kilobytes kept the loop for two seconds."""
     fingerprint = "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\n"
