@@ -1,12 +1,22 @@
 """Which attributes are read where, and the judgement of a part's lines before anybody uses them."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 from mediapeer.sdp import values
 from mediapeer.sdp.errors import SdpError
-from mediapeer.sdp.lines import Attribute, Line, NumberedLine
+from mediapeer.sdp.lines import SHARED, SHARED_LENGTH, SHARED_NAMES, Attribute, Line, NumberedLine
 
 Check = Callable[[str], object]
+
+
+class Checks(dict[str, Check]):
+    """What is read of the attributes of one kind of part, by their names. Told apart by identity."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 def _number(name: str, minimum: int, maximum: int) -> Check:
@@ -19,42 +29,52 @@ _EVERYWHERE: dict[str, Check] = {
     "ice-ufrag": values.parse_ice_ufrag,
     "ice-pwd": values.parse_ice_pwd,
 }
-SESSION_CHECKS: Mapping[str, Check] = {
-    **_EVERYWHERE,
-    "group": values.parse_group,
-    "extmap": values.parse_extmap,
-}
-MEDIA_CHECKS: Mapping[str, Check] = {
-    **_EVERYWHERE,
-    "mid": values.parse_mid,
-    "candidate": values.check_candidate,
-}
+SESSION_CHECKS = Checks(
+    {
+        **_EVERYWHERE,
+        "group": values.parse_group,
+        "extmap": values.parse_extmap,
+    }
+)
+MEDIA_CHECKS = Checks(
+    {
+        **_EVERYWHERE,
+        "mid": values.parse_mid,
+        "candidate": values.check_candidate,
+    }
+)
 #: Other protocols may mean other things by these names. ``a=rid`` is not among them: a malformed one is ignored.
-RTP_CHECKS: Mapping[str, Check] = {
-    **MEDIA_CHECKS,
-    "rtcp": values.check_rtcp,
-    "rtpmap": values.parse_rtpmap,
-    "fmtp": values.parse_fmtp,
-    "rtcp-fb": values.parse_rtcp_fb,
-    "extmap": values.parse_extmap,
-    "msid": values.parse_msid,
-    "ssrc": values.parse_ssrc,
-    "ssrc-group": values.parse_ssrc_group,
-    "simulcast": values.parse_simulcast,
-}
-SCTP_CHECKS: Mapping[str, Check] = {
-    **MEDIA_CHECKS,
-    "sctp-port": _number("sctp-port", 0, 65_535),
-    "max-message-size": _number("max-message-size", 0, (1 << 63) - 1),
-}
+RTP_CHECKS = Checks(
+    {
+        **MEDIA_CHECKS,
+        "rtcp": values.check_rtcp,
+        "rtpmap": values.parse_rtpmap,
+        "fmtp": values.parse_fmtp,
+        "rtcp-fb": values.parse_rtcp_fb,
+        "extmap": values.parse_extmap,
+        "msid": values.parse_msid,
+        "ssrc": values.parse_ssrc,
+        "ssrc-group": values.parse_ssrc_group,
+        "simulcast": values.parse_simulcast,
+    }
+)
+SCTP_CHECKS = Checks(
+    {
+        **MEDIA_CHECKS,
+        "sctp-port": _number("sctp-port", 0, 65_535),
+        "max-message-size": _number("max-message-size", 0, (1 << 63) - 1),
+    }
+)
 _LINE_CHECKS: Mapping[str, Check] = {"c": values.check_connection, "b": values.check_bandwidth}
 #: What a part says once, if at all: of two, one reader would take the first and another the last.
-_SINGLE = {"mid", "ice-ufrag", "ice-pwd", "setup", "sctp-port", "max-message-size", "simulcast"}
+_SINGLE = {"mid", "ice-ufrag", "ice-pwd", "setup", "sctp-port", "max-message-size", "simulcast"} | set(
+    values.DIRECTIONS
+)
 #: Fingerprints of one part: of a certificate or two, by each hash. All are read for each section.
 MAXIMUM_FINGERPRINTS = 16
 
 
-def checks_for(protocol: str) -> Mapping[str, Check]:
+def checks_for(protocol: str) -> Checks:
     """The checks for a media section of that transport protocol."""
     if is_rtp(protocol):
         return RTP_CHECKS
@@ -71,7 +91,7 @@ def is_sctp(protocol: str) -> bool:
     return "SCTP" in protocol.split("/")
 
 
-def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[list[Attribute], list[Line]]:
+def read_body(lines: list[NumberedLine], checks: Checks) -> tuple[list[Attribute], list[Line]]:
     """The attributes of a part and its other lines.
 
     :raises SdpError: when one is malformed, or says again what is said once; with its line.
@@ -84,15 +104,17 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
     for line in lines:
         try:
             if line.type == "a":
-                attribute = Attribute.parse(line.value)
+                name = line.value.partition(":")[0]
+                if name in _SINGLE:
+                    _check_single(name, seen)
+                is_common = name in SHARED_NAMES and len(line.value) <= SHARED_LENGTH
+                attribute, agreement = (_remembered if is_common else _judge)(line.value, checks)
                 attributes.append(attribute)
                 fingerprints += attribute.name == "fingerprint"
                 if fingerprints > MAXIMUM_FINGERPRINTS:
                     raise SdpError(f"there are more than {MAXIMUM_FINGERPRINTS} fingerprints")
-                _check_single(attribute.name, seen)
-                check = checks.get(attribute.name)
-                if check is not None:
-                    _check_agreement(check(attribute.value or ""), said)
+                if agreement is not None:
+                    _check_agreement(*agreement, said)
             else:
                 others.append(Line(line.type, line.value, len(attributes)))
                 if line.type in _LINE_CHECKS:
@@ -102,24 +124,33 @@ def read_body(lines: list[NumberedLine], checks: Mapping[str, Check]) -> tuple[l
     return attributes, others
 
 
+def _judge(text: str, checks: Checks) -> tuple[Attribute, tuple[tuple[str, int], str] | None]:
+    """The attribute in what stands behind ``a=``, and what it gives which meaning."""
+    attribute = Attribute.parse(text)
+    check = checks.get(attribute.name)
+    value = None if check is None else check(attribute.value or "")
+    if isinstance(value, values.Codec):
+        return attribute, (("rtpmap", value.payload_type), value.rtpmap)
+    if isinstance(value, values.HeaderExtension):
+        return attribute, (("extmap", value.id), value.uri)
+    return attribute, None
+
+
+#: The same, once for what many descriptions say.
+_remembered = functools.lru_cache(SHARED)(_judge)
+
+
 def _check_single(name: str, seen: set[str]) -> None:
     if name in values.DIRECTIONS:
         if "direction" in seen:
             raise SdpError("there is more than one direction (RFC 8866 §6.7)")
         seen.add("direction")
-    elif name in _SINGLE:
-        if name in seen:
-            raise SdpError(f"a={name} stands there twice")
-        seen.add(name)
+    elif name in seen:
+        raise SdpError(f"a={name} stands there twice")
+    seen.add(name)
 
 
-def _check_agreement(value: object, said: dict[tuple[str, int], str]) -> None:
+def _check_agreement(what: tuple[str, int], meaning: str, said: dict[tuple[str, int], str]) -> None:
     """Refuse a second codec for a payload type, and a second header extension for an identifier."""
-    if isinstance(value, values.Codec):
-        name, number, meaning = "rtpmap", value.payload_type, value.rtpmap
-    elif isinstance(value, values.HeaderExtension):
-        name, number, meaning = "extmap", value.id, value.uri
-    else:
-        return
-    if said.setdefault((name, number), meaning) != meaning:
-        raise SdpError(f"a={name} gives {number} two meanings")
+    if said.setdefault(what, meaning) != meaning:
+        raise SdpError(f"a={what[0]} gives {what[1]} two meanings")

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-
 _SECRETS = ("ice-pwd", "crypto")
 #: Attributes that the calls of a browser have in common. One object serves all: they are most of a description, and a
 #: server keeps two descriptions of each call. Credentials are never among them.
-_SHARED_NAMES = frozenset(
+SHARED_NAMES = frozenset(
     {
         "bundle-only", "end-of-candidates", "extmap", "extmap-allow-mixed", "fmtp", "ice-lite", "ice-options",
         "inactive", "max-message-size", "mid", "msid-semantic", "recvonly", "rtcp", "rtcp-fb", "rtcp-mux",
@@ -27,8 +27,8 @@ _SHARED_NAMES = frozenset(
     }
 )  # fmt: skip
 #: How many are kept, and how long their values may be, in characters.
-_SHARED = 1024
-_SHARED_LENGTH = 128
+SHARED = 1024
+SHARED_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,6 @@ class Attribute:
         That has searched it for what no line may hold; doing so again would be half of the work.
         """
         name, colon, value = text.partition(":")
-        if name in _SHARED_NAMES:
-            return shared(name, value if colon else None)
         attribute = object.__new__(cls)
         object.__setattr__(attribute, "name", name)
         object.__setattr__(attribute, "value", value if colon else None)
@@ -82,7 +80,7 @@ class Attribute:
         return f"Attribute(name={self.name!r}, value={value!r})"
 
 
-@functools.lru_cache(_SHARED)
+@functools.lru_cache(SHARED)
 def _shared(name: str, value: str | None) -> Attribute:
     return Attribute(name, value)
 
@@ -92,7 +90,7 @@ def shared(name: str, value: str | None) -> Attribute:
 
     :raises SdpError: when it would not come out as one line.
     """
-    if name in _SHARED_NAMES and (value is None or len(value) <= _SHARED_LENGTH):
+    if name in SHARED_NAMES and (value is None or len(value) <= SHARED_LENGTH):
         return _shared(name, value)
     return Attribute(name, value)
 
@@ -183,17 +181,18 @@ class AttributeList:
             self.lines.append(Line(type, value))
             self.lines.sort(key=lambda line: line.position)
 
-    def _body(self) -> Iterator[str]:
+    def _body(self) -> list[str]:
         """All lines, each where it stood."""
         others = sorted(self.lines, key=lambda line: line.position)
+        written = []
         index = 0
         for position, attribute in enumerate(self.attributes):
             while index < len(others) and others[index].position <= position:
-                yield f"{others[index].type}={others[index].value}"
+                written.append(f"{others[index].type}={others[index].value}")
                 index += 1
-            yield f"a={attribute}"
-        for line in others[index:]:
-            yield f"{line.type}={line.value}"
+            name, value = attribute.name, attribute.value
+            written.append(f"a={name}" if value is None else f"a={name}:{value}")
+        return written + [f"{line.type}={line.value}" for line in others[index:]]
 
 
 def read_parts(text: str, limits: SdpLimits) -> list[list[NumberedLine]]:

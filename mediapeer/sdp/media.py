@@ -1,6 +1,6 @@
 """Media sections (RFC 8866 §5.14)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mediapeer.sdp import values
@@ -177,7 +177,7 @@ class MediaDescription(AttributeList):
         lines = [replace(line) for line in self.lines]
         return replace(self, formats=list(self.formats), attributes=list(self.attributes), lines=lines)
 
-    def written_lines(self) -> Iterator[str]:
+    def written_lines(self) -> list[str]:
         """The lines without their ends.
 
         :raises SdpError: when the ``m=`` line would come out as something else.
@@ -190,8 +190,7 @@ class MediaDescription(AttributeList):
             or any(not part or part.split() != [part] for part in fields)
         ):
             raise SdpError("the m= line cannot be written: it needs four fields or more without spaces")
-        yield f"m={' '.join(fields)}"
-        yield from self._body()
+        return [f"m={' '.join(fields)}", *self._body()]
 
     @property
     def is_rtp(self) -> bool:
