@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediapeer.ice import stun
@@ -611,6 +611,7 @@ _STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_STEPS)
 def test_whatever_happens_claims_are_pairs_and_states_agree(steps: list[tuple[str, int]]) -> None:
     """A random life. What was claimed and not released is what there are pairs of."""
@@ -645,6 +646,7 @@ def test_whatever_happens_claims_are_pairs_and_states_agree(steps: list[tuple[st
             assert selected is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_does_nothing(data: bytes) -> None:
     scenario = connected()
