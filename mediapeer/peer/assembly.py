@@ -79,10 +79,9 @@ class Assembly:
             self._spare = self._made()
         return self._spare
 
-    def section_of(self, path: Path) -> str | None:
-        """The mid of the section whose candidates are the path's."""
-        key = next((key for key, other in self._paths.items() if other is path), None)
-        return None if key is None else self.negotiation.first_mid(key)
+    def key_of(self, path: Path) -> str | None:
+        """What the negotiation calls a path; ``None`` when no section uses it."""
+        return next((key for key, other in self._paths.items() if other is path), None)
 
     def _made(self) -> Path:
         path = self._new_path()

@@ -491,10 +491,11 @@ class RTCPeerConnection(GuardedEmitter):
 
     def _on_candidate(self, path: Path, candidate: Candidate | None) -> None:
         """A path has another local candidate, or all."""
-        mid = self._assembly.section_of(path)
-        if self._closing is not None or mid is None:
+        key = self._assembly.key_of(path)
+        mid = None if key is None else self._negotiation.first_mid(key)
+        if self._closing is not None or key is None or mid is None:
             return
-        self._negotiation.add_local_candidate(mid, None if candidate is None else candidate.to_sdp())
+        self._negotiation.add_local_candidate(key, None if candidate is None else candidate.to_sdp())
         if candidate is not None:
             ufrag = path.ice_parameters.username_fragment
             index = self._index_of(mid)

@@ -466,3 +466,23 @@ async def test_an_idle_call_has_no_thread_and_no_decoder(network: Network) -> No
     await asyncio.sleep(10)
     assert threading.active_count() == before
     await close(ours, peers)
+
+
+@virtual
+async def test_candidates_stand_in_the_description_when_the_first_section_is_gone(network: Network) -> None:
+    ours, peers = pair()
+    first = ours.addTransceiver("video")
+    ours.createDataChannel("chat")
+    await negotiate(ours, peers)
+    await connected(ours, peers)
+    await first.stop()
+    await negotiate(ours, peers)
+    told: list[mediapeer.RTCIceCandidate | None] = []
+    ours.on("icecandidate", told.append)
+    ours.restartIce()
+    await ours.setLocalDescription()
+    assert "a=candidate" not in ours.localDescription.sdp
+    await until(lambda: None in told)
+    assert [candidate.sdpMid for candidate in told if candidate is not None] == ["1"]
+    assert "a=candidate" in ours.localDescription.sdp
+    await close(ours, peers)
