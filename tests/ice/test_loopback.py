@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from mediapeer.ice.bases import to_aioice
 from mediapeer.ice.mdns import MdnsResolver
 from tests.ice.pairs_of_transports import ALIVE, End, Flow, close, connect, restart, start
 from tests.peer.turn import PASSWORD, USER, TurnServer
+from tests.tools.udp import free_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -100,13 +100,6 @@ def test_both_families_and_many_transports_on_one_port() -> None:
             await close(*(end for pair in pairs for end in pair))
 
     asyncio.run(scenario())
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("lite", [False, True])
