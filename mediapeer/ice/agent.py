@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
-from mediapeer.ice.candidate import Candidate, IceParameters
+from mediapeer.ice.candidate import Candidate, IceParameters, candidate_foundation, candidate_priority
 from mediapeer.ice.mux import MuxSocket
 from mediapeer.ice.options import IceState
 from mediapeer.ice.pair import CandidatePair
@@ -102,3 +102,21 @@ class AgentOwner(Protocol):
 
     def forget(self, transaction_id: bytes) -> None:
         """No answer is expected any more."""
+
+
+def host_candidate(socket: MuxSocket, host: str, preference: int, parameters: IceParameters) -> Candidate:
+    """The candidate that a socket of the mux is to a generation of credentials (RFC 8445 §5.1.1.1).
+
+    :param host: the address that the peer is told.
+    :param preference: 0 to 65535, more for an address that is preferred.
+    """
+    return Candidate(
+        foundation=candidate_foundation("host", socket.address[0]),
+        component=1,
+        transport="udp",
+        priority=candidate_priority("host", local_preference=preference),
+        host=host,
+        port=socket.address[1],
+        type="host",
+        extensions={"ufrag": parameters.username_fragment},
+    )

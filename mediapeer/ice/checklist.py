@@ -4,6 +4,7 @@ aioice pairs what it has when it is told to connect, checks pair after pair, and
 candidates of both sides may come at any time, and a check of the peer starts ours over at once.
 """
 
+import abc
 import asyncio
 import functools
 import logging
@@ -17,9 +18,9 @@ from aioice import stun
 from aioice.ice import CandidatePair as AioicePair
 from aioice.ice import StunProtocol, candidate_pair_priority
 
-from mediapeer.ice.agent import AgentOwner
+from mediapeer.ice.agent import AgentOwner, host_candidate
 from mediapeer.ice.bases import Base, from_aioice, to_aioice
-from mediapeer.ice.candidate import Candidate, IceParameters, candidate_foundation, candidate_priority
+from mediapeer.ice.candidate import Candidate, IceParameters
 from mediapeer.ice.mux import MuxSocket
 from mediapeer.ice.options import IceState
 from mediapeer.ice.pair import CandidatePair, PairState
@@ -88,7 +89,7 @@ class RoleChanged(Exception):
     """The peer has answered 487; we have the other role now."""
 
 
-class CheckList(aioice.Connection):
+class CheckList(aioice.Connection, abc.ABC):
     """Candidates, pairs and checks of one generation of credentials; :class:`.FullIceAgent` chooses among them.
 
     :param owner: the transport it belongs to.
@@ -172,16 +173,7 @@ class CheckList(aioice.Connection):
         :param host: the address to tell the peer.
         :param preference: 0 to 65535, more for an address that is preferred.
         """
-        candidate = Candidate(
-            foundation=candidate_foundation("host", socket.address[0]),
-            component=1,
-            transport="udp",
-            priority=candidate_priority("host", local_preference=preference),
-            host=host,
-            port=socket.address[1],
-            type="host",
-            extensions={"ufrag": self.local_parameters.username_fragment},
-        )
+        candidate = host_candidate(socket, host, preference, self.local_parameters)
         self.offered.append(candidate)
         self._add_base(Base(self, self._owner, candidate, socket=socket))
         return candidate
@@ -494,33 +486,33 @@ class CheckList(aioice.Connection):
 
     # What an agent makes of it
 
+    @abc.abstractmethod
     def deliver(self, data: bytes, record: CandidatePair) -> None:
         """A datagram that is not STUN came over a checked pair by way of a TURN server."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _changed(self) -> None:
         """The state is another."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def heard(self, record: CandidatePair | None) -> None:
         """Something authentic came over a pair."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _peer_checked(self, pair: Pair, *, nominating: bool) -> None:
         """The peer has checked a pair that we have checked too, and wants it used if ``nominating``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _succeeded(self, pair: Pair, *, nominate: bool) -> None:
         """A check of ours was answered; ``nominate``: it carried a nomination."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _failed(self, pair: Pair) -> None:
         """A check of ours was not answered, or by an error."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _all_checked(self) -> None:
         """No pair is left that has not been checked."""
-        raise NotImplementedError
 
     # Timers and tasks
 

@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from mediapeer.ice.agent import AgentOwner
-from mediapeer.ice.candidate import Candidate, IceParameters, candidate_foundation, candidate_priority
+from mediapeer.ice.agent import AgentOwner, host_candidate
+from mediapeer.ice.candidate import Candidate, IceParameters
 from mediapeer.ice.lite import (
     Claim,
     IceLiteAgent,
@@ -81,16 +81,7 @@ class LiteSession:
 
     def add_host(self, socket: MuxSocket, *, host: str, preference: int) -> Candidate:
         """Take a socket of the mux, whose address the peer is told as ``host``."""
-        candidate = Candidate(
-            foundation=candidate_foundation("host", socket.address[0]),
-            component=1,
-            transport="udp",
-            priority=candidate_priority("host", local_preference=preference),
-            host=host,
-            port=socket.address[1],
-            type="host",
-            extensions={"ufrag": self.local_parameters.username_fragment},
-        )
+        candidate = host_candidate(socket, host, preference, self.local_parameters)
         self.offered.append(candidate)
         self._agent.add_socket(socket, candidate)
         return candidate

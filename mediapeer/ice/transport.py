@@ -332,6 +332,7 @@ class IceTransport:
             # A restart is under way that never came to a path: another takes its place.
             self._discard_next()
         if self._next is None:
+            self._controlling = self.controlling  # a role stays, as conflicts have made it (RFC 8445 §6.1.1)
             self._next = self._new_agent()
             self._gathering_state = GatheringState.NEW
         return self.local_parameters

@@ -54,10 +54,6 @@ class RTCCertificate(aiortc.RTCCertificate):
         )
         return cls(key=key, cert=certificate)
 
-    def has_expired(self, now: datetime.datetime | None = None) -> bool:
-        """Whether it is not valid any more."""
-        return self.expires <= (utc_now() if now is None else now)
-
 
 class CertificateRotation:
     """One certificate for many connections, replaced before it expires. Give it to each as a configuration's

@@ -301,6 +301,7 @@ class RTCPeerConnection(GuardedEmitter):
 
         :raises InvalidStateError: when the state does not allow it.
         :raises ValueError: when the description is not the one that was made.
+        :raises OSError: when it waited, and none of the addresses or ports can be used.
         """
         async with self._operation():
             if sessionDescription is None:
@@ -314,6 +315,9 @@ class RTCPeerConnection(GuardedEmitter):
             gathering = [path.gather() for path in self._assembly.paths] if kind != "rollback" else []
         if gathering and not self.listeners("icecandidate"):
             await asyncio.wait(gathering)
+            for path in self._assembly.paths:
+                if path.gathering_error is not None:
+                    raise path.gathering_error
 
     async def setRemoteDescription(self, sessionDescription: aiortc.RTCSessionDescription) -> None:
         """Apply the peer's description. An offer that meets one of ours takes its place (W3C webrtc §4.4.1.5).

@@ -229,11 +229,6 @@ class RTCIceTransport(GuardedEmitter):
         """One of ``new``, ``checking``, ``connected``, ``completed``, ``disconnected``, ``failed``, ``closed``."""
         return self._ice.state.value
 
-    @property
-    def disconnected(self) -> bool:
-        """Whether nothing authentic came from the peer for some seconds, though the path is not given up."""
-        return self._ice.state is IceState.DISCONNECTED
-
     async def addRemoteCandidate(self, candidate: aiortc.RTCIceCandidate | None) -> None:
         """Take a candidate of the peer, or ``None``, which is their end.
 

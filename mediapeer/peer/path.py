@@ -48,6 +48,8 @@ class Path:
         self._starting: asyncio.Task[None] | None = None
         self._ice_usable = asyncio.Event()
         self._gathering: asyncio.Task[None] | None = None
+        self.gathering_error: OSError | None = None
+        "Why there are no host candidates, when none of the addresses can be used."
         self.ice.on_state = self._on_ice_state
         self.ice.on_gathering = self._on_gathering
         self.ice.on_candidate = self._on_candidate
@@ -159,6 +161,7 @@ class Path:
         except OSError as error:
             # No address can be used. Descriptions go out without candidates, and the peer's checks find nothing.
             logger.warning("no candidates: %s", error)
+            self.gathering_error = error
 
     async def _start_dtls(self, remote: RTCDtlsParameters) -> None:
         await self._ice_usable.wait()

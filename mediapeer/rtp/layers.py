@@ -80,10 +80,6 @@ class LayerSelector:
         extended = self._highest + (step if step < 0x8000 else step - 0x10000) - self._offset
         return extended & 0xFFFF if extended >= self._first else None
 
-    def receiver_timestamp(self, timestamp: int) -> int:
-        """A timestamp of the chosen stream as the receiver knows it."""
-        return (timestamp + self._timestamp_offset) & 0xFFFFFFFF
-
     # The choice
 
     def rank(self, stream: InboundStream) -> int:

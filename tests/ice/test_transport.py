@@ -109,6 +109,10 @@ def test_a_conflict_of_roles_is_resolved(controlling: bool) -> None:
         await connect(a, b)
         assert a.transport.controlling != b.transport.controlling
         await exchange(a, b)
+        roles = [a.transport.controlling, b.transport.controlling]
+        for end in (a, b):
+            end.transport.restart()
+        assert [end.transport._newest.controlling for end in (a, b)] == roles
         await close(a, b)
 
     scenario()

@@ -13,8 +13,6 @@ DAY = datetime.timedelta(days=1)
 def test_a_certificate_lives_as_long_as_it_was_told() -> None:
     certificate = RTCCertificate.generateCertificate(3 * DAY, START)
     assert certificate.expires == START + 3 * DAY
-    assert not certificate.has_expired(START + 3 * DAY - datetime.timedelta(seconds=1))
-    assert certificate.has_expired(START + 3 * DAY)
 
 
 @pytest.mark.parametrize("days", [0, -1, 366])

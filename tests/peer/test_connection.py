@@ -486,3 +486,11 @@ async def test_candidates_stand_in_the_description_when_the_first_section_is_gon
     assert [candidate.sdpMid for candidate in told if candidate is not None] == ["1"]
     assert "a=candidate" in ours.localDescription.sdp
     await close(ours, peers)
+
+
+async def test_an_address_that_this_machine_does_not_have_is_said(loopback: None) -> None:
+    peer = RTCPeerConnection(RTCConfiguration(iceAddresses=["192.0.2.77"]))
+    peer.createDataChannel("chat")
+    with pytest.raises(OSError, match=r"192\.0\.2\.77"):
+        await peer.setLocalDescription()
+    await peer.close()
