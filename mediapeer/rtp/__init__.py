@@ -1,10 +1,11 @@
-"""RTP without sockets and clocks: packets read, routed to media sections, repaired, counted."""
+"""RTP without sockets and clocks: packets read, routed to media sections, repaired, made frames, counted."""
 
+from mediapeer.rtp.clock import SenderClock
 from mediapeer.rtp.frame import EncodedFrame, EncodedTrack, FrameConsumer, FrameSubscription, RepairCounts
-from mediapeer.rtp.layers import LayerSelector
 from mediapeer.rtp.packet import RtpError, RtpPacket
 from mediapeer.rtp.router import ExtensionIds, PayloadFormat, Refusal, RtpRouter, RtpSection
 from mediapeer.rtp.rtx import RtxError, repaired_stream, unwrap
+from mediapeer.rtp.section import KeyframeRequest, NackRequest, SectionReceiver
 from mediapeer.rtp.statistics import InboundStream
 
 __all__ = [
@@ -14,7 +15,8 @@ __all__ = [
     "FrameConsumer",
     "FrameSubscription",
     "InboundStream",
-    "LayerSelector",
+    "KeyframeRequest",
+    "NackRequest",
     "PayloadFormat",
     "Refusal",
     "RepairCounts",
@@ -23,6 +25,8 @@ __all__ = [
     "RtpRouter",
     "RtpSection",
     "RtxError",
+    "SectionReceiver",
+    "SenderClock",
     "repaired_stream",
     "unwrap",
 ]

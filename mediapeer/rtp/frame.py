@@ -12,7 +12,7 @@ class EncodedFrame:
     "In lower case: ``vp8``, ``vp9``, ``h264``, ``h265``, ``av1``, ``opus``, ``g722``, ``pcmu``, ``pcma``."
     data: bytes
     """The bitstream. H.264 and H.265: an access unit with start codes (Annex B). AV1: a temporal unit of OBUs with
-    their sizes and without its delimiter. VP9 with spatial layers: a superframe's frames one after the other."""
+    their sizes and without its delimiter. VP9 with spatial layers: a superframe, with its index."""
     ssrc: int
     "The source it came from; another one after a change of simulcast layers."
     timestamp: int

@@ -1,144 +1,88 @@
-"""One continuing stream out of the several that a section may have: simulcast layers, sources that change."""
+"""Which of the several sources of a section is received: simulcast layers, sources that change."""
 
+import enum
 from collections.abc import Collection
 
-from mediapeer.rtp.keyframes import begins_keyframe
-from mediapeer.rtp.packet import RtpPacket
 from mediapeer.rtp.router import RtpSection
 from mediapeer.rtp.statistics import InboundStream
 
-#: A stream that has been silent for so many seconds gives way to another.
+#: A source that has been silent for so many seconds gives way to another.
 SILENCE = 0.5
-#: A larger step of the sequence number is no gap to be repaired but a new beginning: no buffer reaches so far.
-MAXIMUM_GAP = 512
+#: So long another source of video has to have sent in that silence: at few pictures a second all are silent for long,
+#: and one of them is the first to speak again.
+PATIENCE = 0.1
 
 
-class LayerSelector:
-    """Chooses the stream that the receiver of a section gets, and makes all that are chosen look like one.
+class Verdict(enum.Enum):
+    """What a packet of a source that is not received means for the choice."""
 
-    The best layer that flows is chosen. A better one takes over at its next keyframe; when the chosen one goes
-    silent, another takes over at once. Whoever reads sees one SSRC, and sequence numbers and timestamps that go
-    on; the payload, VP8's picture ids too, is untouched.
+    STAY = enum.auto()
+    "The one that is received stays."
+    WAIT = enum.auto()
+    "The one that is received may have gone silent: if a keyframe begins here, this one takes over with it."
+    BETTER = enum.auto()
+    "This one is better: it takes over with its next keyframe, and should be asked for one."
+    TAKE_OVER = enum.auto()
+    "This one takes over at once: there is no other, or the other has gone silent."
+
+
+class LayerChoice:
+    """Chooses the best source that flows.
+
+    The best is the one whose RID stands first; without RIDs, one that signaling names.
 
     :param section: what was negotiated; may be replaced.
     """
 
     def __init__(self, section: RtpSection) -> None:
         self.section = section
-        self.current: InboundStream | None = None
-        "The stream that is chosen."
-        self.ssrc: int | None = None
-        "The SSRC that the receiver sees: that of the first stream."
-        self.keyframe_wanted = False
-        "Whether the stream of the packet that was given last should be asked for a keyframe."
-        self._offset = 0
-        self._timestamp_offset = 0
-        self._first = 0
-        self._highest = 0
-        self._newest_timestamp = 0
-        self._last_arrival = 0.0
-
-    def take(
-        self,
-        stream: InboundStream,
-        packet: RtpPacket,
-        extended: int,
-        siblings: Collection[InboundStream],
-        now: float,
-        *,
-        is_repair: bool = False,
-    ) -> bool:
-        """Rewrite a packet for the receiver; ``False`` when it is not for it.
-
-        :param stream: the stream of the packet.
-        :param extended: its extended sequence number there.
-        :param siblings: all streams of the section.
-        :param is_repair: whether it came over RTX: such a packet changes nothing about the choice.
-        """
-        self.keyframe_wanted = False
-        if stream is not self.current:
-            if is_repair or not self._shall_switch(stream, packet, siblings, now):
-                return False
-            self._switch(stream, packet, extended, now)
-        elif extended + self._offset > self._highest + MAXIMUM_GAP:
-            if is_repair:
-                return False
-            self._begin(packet, extended)
-            self.keyframe_wanted = True
-        elif extended < self._first:
-            return False  # from before the switch: its number is another packet's now
-        self._rewrite(packet, extended + self._offset)
-        self._last_arrival = now
-        return True
-
-    def original_sequence_number(self, sequence_number: int) -> int | None:
-        """The number in the chosen stream of a packet by the number that the receiver knows.
-
-        ``None`` for packets of a stream that was chosen before.
-        """
-        step = (sequence_number - self._highest) & 0xFFFF
-        extended = self._highest + (step if step < 0x8000 else step - 0x10000) - self._offset
-        return extended & 0xFFFF if extended >= self._first else None
-
-    # The choice
+        self._spoke: dict[int, float] = {}
+        "By SSRC, when a source sent something first while the one that is received was silent."
 
     def rank(self, stream: InboundStream) -> int:
-        """How good a stream is; 0 is best."""
+        """How good a source is; 0 is best."""
         rids = self.section.rids
         if rids:
             return rids.index(stream.rid) if stream.rid in rids else len(rids)
         ssrcs = self.section.ssrcs
         return 1 if ssrcs and stream.ssrc not in ssrcs else 0
 
-    def _shall_switch(
-        self, stream: InboundStream, packet: RtpPacket, siblings: Collection[InboundStream], now: float
-    ) -> bool:
-        current = self.current
+    def judge(
+        self,
+        stream: InboundStream,
+        current: InboundStream | None,
+        siblings: Collection[InboundStream],
+        now: float,
+    ) -> Verdict:
+        """Judge a source that has just sent something.
+
+        :param current: the one that is received.
+        :param siblings: all of the section.
+        """
         if current is None:
-            return True
+            self._spoke.clear()
+            return Verdict.TAKE_OVER
         rank = self.rank(stream)
         if not current.is_flowing(now, SILENCE) or current not in siblings:
-            flowing = [
-                self.rank(other)
-                for other in siblings
-                if not other.is_retransmission and other is not current and other.is_flowing(now, SILENCE)
-            ]
-            return rank <= min(flowing, default=rank)
-        if rank >= self.rank(current):
-            return False
-        codec = self.section.formats[packet.payload_type].name
-        if self.section.kind != "video" or begins_keyframe(codec, packet.payload) is not False:
-            return True
-        self.keyframe_wanted = True
-        return False
+            best = min(
+                (
+                    self.rank(other)
+                    for other in siblings
+                    if not other.is_retransmission and other.is_flowing(now, SILENCE)
+                ),
+                default=rank,
+            )
+            is_gone = current.ended or current not in siblings or self.section.kind != "video"
+            if rank > best:
+                return Verdict.STAY
+            if not is_gone and not self._has_waited(stream, current, now):
+                return Verdict.WAIT
+            self._spoke.clear()
+            return Verdict.TAKE_OVER
+        return Verdict.BETTER if rank < self.rank(current) else Verdict.STAY
 
-    def _switch(self, stream: InboundStream, packet: RtpPacket, extended: int, now: float) -> None:
-        self.current = stream
-        if self.ssrc is None:
-            self.ssrc = packet.ssrc
-            self._first = 0
-            self._highest = extended
-            self._newest_timestamp = packet.timestamp
-            return
-        codec = self.section.formats[packet.payload_type]
-        elapsed = int((now - self._last_arrival) * codec.clock_rate)
-        timestamp = self._newest_timestamp + max(1, elapsed)
-        self._timestamp_offset = (timestamp - packet.timestamp) & 0xFFFFFFFF
-        self._begin(packet, extended)
-        if self.section.kind == "video":
-            self.keyframe_wanted = begins_keyframe(codec.name, packet.payload) is not True
-
-    def _begin(self, packet: RtpPacket, extended: int) -> None:
-        """Give the packet the number after the highest one so far."""
-        self._first = extended
-        self._offset = self._highest + 1 - extended
-
-    def _rewrite(self, packet: RtpPacket, extended: int) -> None:
-        if extended > self._highest:
-            self._highest = extended
-        packet.sequence_number = extended & 0xFFFF
-        packet.timestamp = timestamp = (packet.timestamp + self._timestamp_offset) & 0xFFFFFFFF
-        if self.ssrc is not None:
-            packet.ssrc = self.ssrc
-        if (timestamp - self._newest_timestamp) & 0xFFFFFFFF < 0x80000000:
-            self._newest_timestamp = timestamp
+    def _has_waited(self, stream: InboundStream, current: InboundStream, now: float) -> bool:
+        first = self._spoke.get(stream.ssrc)
+        if first is None or first <= (current.last_arrival or 0.0):
+            self._spoke[stream.ssrc] = first = now
+        return now - first >= PATIENCE

@@ -3,7 +3,7 @@
 import enum
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from mediapeer.rtp.packet import RtpPacket
 from mediapeer.rtp.statistics import InboundStream
@@ -34,6 +34,10 @@ class PayloadFormat:
     "In Hertz."
     apt: int | None = None
     "For RTX: the payload type that it repairs (RFC 4588 §8.1)."
+    channels: int | None = None
+    "Of sound, where they were told."
+    parameters: Mapping[str, str | int | None] = field(default_factory=dict, hash=False)
+    "Those of the format (``a=fmtp``)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,11 @@ class ExtensionIds:
     rid: int = 0
     repaired_rid: int = 0
     abs_send_time: int = 0
+    transport_sequence_number: int = 0
+    "draft-holmer-rmcat-transport-wide-cc-extensions-01."
+    abs_capture_time: int = 0
+    audio_level: int = 0
+    "RFC 6464."
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,9 @@ class RtpSection:
     rids: tuple[str, ...] = ()
     "The RIDs of a simulcast section, best first."
     extensions: ExtensionIds = ExtensionIds()
+    feedback: frozenset[str] = frozenset()
+    """The kinds of feedback that the peer's sender takes, as ``a=rtcp-fb`` has them (RFC 4585 §4.2): ``nack``,
+    ``nack pli``, ``ccm fir``, ``goog-remb``, ``transport-cc``."""
 
 
 class RtpRouter:
@@ -107,7 +119,7 @@ class RtpRouter:
             for payload_type in section.formats:
                 unique = payload_type not in self._by_payload_type
                 self._by_payload_type[payload_type] = section if unique else None
-        names = ("mid", "rid", "repaired_rid", "abs_send_time")
+        names = [name.name for name in fields(ExtensionIds)]
         # In a bundle an identifier means the same in every section (RFC 8843 §10).
         self.extensions = ExtensionIds(
             *(next((i for s in sections if (i := getattr(s.extensions, name))), 0) for name in names)

@@ -1,14 +1,15 @@
 """What is known of one synchronization source of the peer (RFC 3550 §6.4 and appendix A)."""
 
-import struct
-
+from mediapeer.rtp.clock import SenderClock, signed
 from mediapeer.rtp.packet import RtpPacket
+from mediapeer.rtp.rtcp import ReportBlock
 
 #: A step forward by more than this many packets is a new beginning and no loss (RFC 3550 appendix A.1).
 MAXIMUM_DROPOUT = 3000
 #: A step of the transit time by more than this many seconds says nothing about jitter: a clock was set.
 _MAXIMUM_TRANSIT_STEP = 5.0
-_REPORT_BLOCK = struct.Struct("!IIIIII")
+#: A sender report whose RTP timestamp is by more than so many seconds not that of the packets is of another clock.
+MAXIMUM_REPORT_DISTANCE = 5.0
 
 
 class InboundStream:
@@ -27,8 +28,11 @@ class InboundStream:
         "_skipped",
         "base",
         "bytes_received",
+        "clock",
+        "clock_rate",
         "cname",
         "ended",
+        "fir_count",
         "header_bytes_received",
         "highest",
         "is_retransmission",
@@ -82,6 +86,10 @@ class InboundStream:
         "Seconds (RFC 3550 appendix A.8)."
         self.jitter_units = 0.0
         "The same in units of the clock rate, as receiver reports have it."
+        self.clock = SenderClock()
+        "When the sender captured what it sends."
+        self.clock_rate = 0
+        "Of the last packet's timestamp, in Hertz."
         self.last_arrival: float | None = None
         self.ended = False
         "Whether the peer said goodbye (RTCP BYE) and sent nothing since."
@@ -90,7 +98,9 @@ class InboundStream:
         self.nack_count = 0
         "NACK packets sent for this stream."
         self.pli_count = 0
-        "Keyframes asked for."
+        "Keyframes asked for by Picture Loss Indications."
+        self.fir_count = 0
+        "Keyframes asked for by Full Intra Requests."
         self.keyframe_asked: float | None = None
         "When a keyframe was asked for last."
         self.remote_packets_sent: int | None = None
@@ -104,11 +114,9 @@ class InboundStream:
         "The first extended sequence number."
         self.highest = 0
         "The highest one so far."
-        self._skipped = 0
         self._last_transit: float | None = None
         self._last_timestamp: int | None = None
-        self._expected_before = 0
-        self._received_before = 0
+        self._skipped = self._expected_before = self._received_before = 0
         self._last_report: int | None = None
         self._last_report_arrival = 0.0
 
@@ -154,6 +162,7 @@ class InboundStream:
             self.base = min(self.base, extended)
             return extended  # out of order: its transit time is not the path's
         if packet.timestamp != self._last_timestamp:
+            self.clock_rate = clock_rate
             self._update_jitter(packet.timestamp, now, clock_rate)
         return extended
 
@@ -175,8 +184,12 @@ class InboundStream:
 
     def receive_report(
         self, ntp_timestamp: int, rtp_timestamp: int, packets: int, size: int, now: float
-    ) -> None:
-        """Note a sender report of this source (RFC 3550 §6.4.1)."""
+    ) -> bool:
+        """Note a sender report of this source (RFC 3550 §6.4.1).
+
+        :return: whether its times were believed. They are not when they are far from those of the packets, or not
+            what the reports before foretell.
+        """
         self.remote_ntp_timestamp = ntp_timestamp
         self.remote_rtp_timestamp = rtp_timestamp
         self.remote_packets_sent = packets
@@ -184,9 +197,16 @@ class InboundStream:
         self.remote_reports_sent += 1
         self._last_report = (ntp_timestamp >> 16) & 0xFFFFFFFF
         self._last_report_arrival = now
+        if self._last_timestamp is None or self.last_arrival is None or not self.clock_rate:
+            return False
+        elapsed = int((now - self.last_arrival) * self.clock_rate)
+        ahead = signed(rtp_timestamp - self._last_timestamp - elapsed)
+        if abs(ahead) > MAXIMUM_REPORT_DISTANCE * self.clock_rate:
+            return False
+        return self.clock.receive_report(ntp_timestamp, rtp_timestamp, self.clock_rate, now)
 
-    def report_block(self, now: float) -> bytes:
-        """The 24 bytes of a receiver report on this source (RFC 3550 §6.4.1), since the last one."""
+    def report_block(self, now: float) -> ReportBlock:
+        """What a receiver report says of this source (RFC 3550 §6.4.1), since the last one."""
         expected = self.packets_expected
         expected_since = expected - self._expected_before
         lost_since = expected_since - (self.packets_received - self._received_before)
@@ -194,14 +214,15 @@ class InboundStream:
         fraction = 0
         if expected_since > 0 and lost_since > 0:
             fraction = min(255, (lost_since << 8) // expected_since)
-        lost = max(-0x800000, min(self.packets_lost, 0x7FFFFF)) & 0xFFFFFF
+        lost = max(-0x800000, min(self.packets_lost, 0x7FFFFF))
         last_report, delay = 0, 0
         if self._last_report is not None:
             last_report = self._last_report
             delay = min(int(max(0.0, now - self._last_report_arrival) * 65536), 0xFFFFFFFF)
-        return _REPORT_BLOCK.pack(
+        return ReportBlock(
             self.ssrc,
-            fraction << 24 | lost,
+            fraction,
+            lost,
             # The cycle of room is none of the peer's.
             (self.highest - 0x10000) & 0xFFFFFFFF,
             min(int(self.jitter_units), 0xFFFFFFFF),

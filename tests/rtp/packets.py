@@ -5,15 +5,15 @@ from collections.abc import Mapping
 
 from mediapeer.rtp import ExtensionIds, PayloadFormat, RtpPacket, RtpSection
 
-MID, RID, REPAIRED_RID, SEND_TIME = 4, 10, 11, 2
+MID, RID, REPAIRED_RID, SEND_TIME, TRANSPORT_NUMBER, CAPTURE_TIME = 4, 10, 11, 2, 5, 13
 VP8, VP8_RTX, H264, OPUS = 96, 97, 102, 111
-IDS = ExtensionIds(MID, RID, REPAIRED_RID, SEND_TIME)
+IDS = ExtensionIds(MID, RID, REPAIRED_RID, SEND_TIME, abs_capture_time=CAPTURE_TIME)
 VIDEO_FORMATS: Mapping[int, PayloadFormat] = {
     VP8: PayloadFormat("vp8", 90000),
     VP8_RTX: PayloadFormat("rtx", 90000, VP8),
     H264: PayloadFormat("h264", 90000),
 }
-KEYFRAME = b"\x10\x10\x02\x00\x9d\x01\x2a"
+KEYFRAME = b"\x10\x10\x02\x00\x9d\x01\x2a\x80\x02\x68\x01"
 DELTA = b"\x10\x31\x02\x00\x00"
 
 
@@ -42,8 +42,15 @@ def rtp(
     profile: int = 0xBEDE,
     **elements: bytes | str | None,
 ) -> bytes:
-    """A packet. ``mid``, ``rid``, ``repaired_rid`` and ``send_time`` go into a header extension."""
-    names = {"mid": MID, "rid": RID, "repaired_rid": REPAIRED_RID, "send_time": SEND_TIME}
+    """A packet. The names of elements go into a header extension: ``mid``, ``rid``, ``send_time`` and so on."""
+    names = {
+        "mid": MID,
+        "rid": RID,
+        "repaired_rid": REPAIRED_RID,
+        "send_time": SEND_TIME,
+        "transport_number": TRANSPORT_NUMBER,
+        "capture_time": CAPTURE_TIME,
+    }
     values = {
         names[name]: value.encode() if isinstance(value, str) else value
         for name, value in elements.items()

@@ -1,218 +1,258 @@
-"""One continuing stream out of several."""
+"""Several sources of one section: which of them is received, and what is seen of a change."""
 
-from dataclasses import dataclass, field
+import math
 
-from hypothesis import given
-from hypothesis import strategies as st
+from mediapeer.rtp import InboundStream
+from mediapeer.rtp.layers import PATIENCE, SILENCE, LayerChoice, Verdict
+from tests.rtp.packets import DELTA, KEYFRAME, audio, parsed, video
+from tests.rtp.receiving import FEEDBACK, PICTURE, Scene, Source, speaker
 
-from mediapeer.rtp import InboundStream, LayerSelector, RtpPacket, RtpSection
-from mediapeer.rtp.layers import MAXIMUM_GAP, SILENCE
-from tests.rtp.packets import DELTA, KEYFRAME, OPUS, audio, parsed, video
-
-
-@dataclass
-class Layer:
-    """What the peer sends on one SSRC."""
-
-    stream: InboundStream
-    number: int
-    timestamp: int
+RIDS = ("f", "h", "q")
 
 
-@dataclass
-class Scene:
-    """A selector, its streams and its clock."""
-
-    section: RtpSection = field(default_factory=lambda: video(rids=("f", "h", "q")))
-    now: float = 100.0
-    layers: dict[int, Layer] = field(default_factory=dict)
-    seen: list[RtpPacket] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.selector = LayerSelector(self.section)
-
-    def layer(self, ssrc: int, rid: str | None = None, number: int = 0, timestamp: int = 0) -> Layer:
-        layer = Layer(InboundStream(ssrc, "1"), number, timestamp)
-        layer.stream.rid = rid
-        self.layers[ssrc] = layer
-        return layer
-
-    def give(
-        self, layer: Layer, payload: bytes = DELTA, *, number: int | None = None, is_repair: bool = False
-    ) -> bool:
-        """Give a packet of a layer, the next one unless ``number`` says another."""
-        if number is None:
-            layer.number += 1
-            number = layer.number
-        payload_type = OPUS if self.section.kind == "audio" else 96
-        packet = parsed(
-            number, payload, ssrc=layer.stream.ssrc, timestamp=layer.timestamp, payload_type=payload_type
-        )
-        if is_repair:
-            extended = layer.stream.extend(packet.sequence_number)
-        else:
-            extended = layer.stream.receive(packet, self.now, 90000)
-        streams = [other.stream for other in self.layers.values()]
-        taken = self.selector.take(layer.stream, packet, extended, streams, self.now, is_repair=is_repair)
-        if taken:
-            self.seen.append(packet)
-        return taken
-
-    def frames(self, count: int, *layers: Layer, payload: bytes = DELTA) -> None:
-        """So many frames of one packet of each layer, at 30 Hz."""
-        for _ in range(count):
-            self.now += 1 / 30
-            for layer in layers:
-                layer.timestamp += 3000
-                self.give(layer, payload)
+def simulcast() -> tuple[Scene, Source, Source, Source]:
+    """A section with three layers, of which none has sent anything."""
+    scene = Scene(video(feedback=FEEDBACK, rids=RIDS))
+    scene.receiver.round_trip_time = 0.05
+    full = Source(1, 40000, 77, "f")
+    half = Source(2, 7, 5_000_000, "h")
+    quarter = Source(3, 65530, 0xFFFFFFFF - 3 * PICTURE, "q")
+    return scene, full, half, quarter
 
 
-def test_a_single_stream_passes_as_it_is() -> None:
-    scene = Scene(video())
-    only = scene.layer(7, number=65530, timestamp=0xFFFFFFFF - 5000)
-    scene.frames(10, only)
-    assert [packet.ssrc for packet in scene.seen] == [7] * 10
-    assert [packet.sequence_number for packet in scene.seen] == [(65531 + n) & 0xFFFF for n in range(10)]
-    assert scene.seen[-1].timestamp == only.timestamp & 0xFFFFFFFF
+def key(scene: Scene, *sources: Source) -> None:
+    """A keyframe of each source, in its time."""
+    scene.wait(1 / 30)
+    for source in sources:
+        scene.picture(source, is_key=True)
 
 
-def test_a_better_layer_takes_over_at_its_keyframe_and_nobody_sees_a_seam() -> None:
-    scene = Scene()
-    low = scene.layer(3, "q", number=100, timestamp=5_000_000)
-    high = scene.layer(1, "f", number=40000, timestamp=77)
-    scene.frames(5, low)
-    scene.frames(3, high, low)
-    assert scene.selector.current is low.stream, "without a keyframe nothing can be decoded"
-    scene.give(high)
-    assert scene.selector.keyframe_wanted
-    scene.now += 1 / 30
-    high.timestamp += 3000
-    assert scene.give(high, KEYFRAME)
-    assert not scene.selector.keyframe_wanted
-    scene.frames(4, low, high)
-    assert scene.selector.current is high.stream
-    assert {packet.ssrc for packet in scene.seen} == {3}
-    numbers = [packet.sequence_number for packet in scene.seen]
-    assert numbers == list(range(101, 101 + len(numbers)))
-    steps = [b.timestamp - a.timestamp for a, b in zip(scene.seen, scene.seen[1:], strict=False)]
-    assert all(abs(step - 3000) <= 1 for step in steps), steps
+def test_a_better_layer_takes_over_when_its_keyframe_is_whole() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, quarter)
+    scene.pictures(5, quarter)
+    scene.pictures(5, full, quarter)
+    assert {frame.ssrc for frame in scene.frames} == {3}, "without a keyframe nothing can be decoded"
+    assert [ssrc for _, ssrc in scene.keyframe_requests] == [1]
+    full.timestamp += PICTURE
+    full.pictures += 1
+    scene.send(full, KEYFRAME + b"abc")
+    scene.picture(quarter)
+    assert scene.frames[-1].ssrc == 3, "the keyframe is not whole"
+    assert scene.receiver.current is scene.stream(quarter)
+    scene.send(full, b"\x00def", marker=True)
+    assert scene.receiver.current is scene.stream(full)
+    assert scene.frames[-1].is_keyframe
+    assert scene.frames[-1].rid == "f"
+    assert scene.frames[-1].timestamp == full.timestamp, "frames have the timestamps of their own source"
+    before = len(scene.frames)
+    scene.pictures(4, quarter, full)
+    assert [frame.ssrc for frame in scene.frames[before:]] == 4 * [1]
+    assert scene.receiver.next_timeout is None
+
+
+def test_a_better_layer_that_loses_its_keyframe_is_repaired_beside_the_other() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, quarter)
+    scene.lost = lambda n: n == 40001
+    key(scene, quarter, full)
+    scene.pictures(3, quarter, full)
+    assert {frame.ssrc for frame in scene.frames} == {3}
+    assert len(scene.frames) == 5
+    assert {request.ssrc for _, request in scene.nacks} == {1}
+    scene.answer_nacks()
+    assert [frame.ssrc for frame in scene.frames[5:]] == 4 * [1]
+    assert scene.frames[5].is_keyframe
+
+
+def test_a_better_layer_whose_keyframe_cannot_be_repaired_is_asked_for_another() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, quarter)
+    scene.lost = lambda n: n == 40001
+    key(scene, quarter, full)
+    scene.pictures(30, quarter, full)
+    assert [frame.ssrc for frame in scene.frames] == 32 * [3]
+    assert {ssrc for _, ssrc in scene.keyframe_requests} == {1}
+    key(scene, quarter, full)
+    assert scene.frames[-1].ssrc == 1
+
+
+def test_the_best_of_those_that_offer_a_keyframe_is_taken() -> None:
+    scene, full, half, quarter = simulcast()
+    key(scene, quarter)
+    key(scene, quarter, half, full)
+    assert [frame.ssrc for frame in scene.frames] == [3, 3, 2, 1]
+    scene.pictures(3, quarter, half, full)
+    assert [frame.ssrc for frame in scene.frames[4:]] == [1, 1, 1]
+
+
+def test_a_keyframe_of_the_best_need_not_wait_for_that_of_a_better_one() -> None:
+    scene, full, half, quarter = simulcast()
+    key(scene, quarter)
+    half.timestamp += PICTURE
+    scene.send(half, KEYFRAME + b"half, of which the rest is late")
+    scene.picture(full, is_key=True)
+    scene.send(half, b"\x00the rest", marker=True)
+    assert [frame.ssrc for frame in scene.frames] == [3, 1]
+
+
+def test_at_the_end_nothing_comes_that_cannot_be_decoded() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, full, quarter)
+    scene.lost = lambda n: n == 65537
+    scene.stream(full).ended = True
+    scene.picture(quarter)
+    scene.picture(quarter)
+    assert scene.receiver.current is scene.stream(quarter)
+    scene.picture(quarter)
+    assert scene.receiver.end() == ()
+
+
+def test_retransmissions_are_no_layer() -> None:
+    section = video(ssrcs=frozenset([5, 6]))
+    choice = LayerChoice(section)
+    gone, other, repair = (InboundStream(ssrc, "1") for ssrc in (5, 9, 6))
+    repair.is_retransmission = True
+    for stream, when in ((gone, 0.0), (other, 5.0), (repair, 5.0)):
+        stream.receive(parsed(1), when, 90000)
+    siblings = [gone, other, repair]
+    assert choice.judge(other, gone, siblings, 5.0) is Verdict.WAIT
+    assert choice.judge(other, gone, siblings, 5.0 + 2 * PATIENCE) is Verdict.TAKE_OVER
+
+
+def test_few_pictures_a_second_are_no_silence() -> None:
+    """A screen that is shared: one picture a second, of which any layer's may come first."""
+    scene, full, half, quarter = simulcast()
+    key(scene, full, half, quarter)
+    for _ in range(5):
+        scene.wait(1.0)
+        for source in (quarter, half, full):
+            scene.picture(source)
+            scene.wait(0.01)
+    assert [frame.ssrc for frame in scene.frames] == 6 * [1]
+    assert scene.keyframe_requests == []
+    scene.wait(1.0)
+    scene.picture(half)
+    scene.wait(1.0)
+    scene.picture(half)
+    assert scene.receiver.current is scene.stream(half)
 
 
 def test_a_layer_that_goes_silent_gives_way_to_the_best_that_flows() -> None:
-    scene = Scene()
-    high, middle, low = scene.layer(1, "f"), scene.layer(2, "h"), scene.layer(3, "q")
-    scene.frames(3, high, middle, low)
-    assert scene.selector.current is high.stream
-    scene.frames(int(SILENCE * 30) - 1, low, middle)
-    assert scene.selector.current is high.stream
-    scene.now += 0.04
-    assert not scene.give(low), "the middle one flows, and is better"
-    assert scene.give(middle)
-    assert scene.selector.current is middle.stream
-    assert scene.selector.keyframe_wanted, "it was no keyframe that it began with"
-    before = len(scene.seen)
-    scene.frames(30, low, middle)
-    assert len(scene.seen) == before + 30
-    numbers = [packet.sequence_number for packet in scene.seen]
-    assert numbers == list(range(1, 1 + len(numbers)))
+    scene, full, half, quarter = simulcast()
+    key(scene, full, half, quarter)
+    scene.pictures(int(SILENCE * 30) - 1, half, quarter)
+    assert scene.receiver.current is scene.stream(full)
+    scene.pictures(3 + math.ceil(PATIENCE * 30), quarter, half)
+    assert scene.receiver.current is scene.stream(half), "it flows, and is better than the quarter"
+    assert [frame.ssrc for frame in scene.frames] == [1], "its keyframe has gone by unseen"
+    assert scene.counters["frame_before_keyframe"] == 1
+    assert scene.keyframe_requests[-1][1] == 2
+    key(scene, quarter, half)
+    scene.pictures(3, quarter, half)
+    assert [frame.ssrc for frame in scene.frames] == [1, 2, 2, 2, 2]
+    assert scene.frames[1].is_keyframe
+
+
+def test_of_sound_another_source_takes_over_as_soon_as_the_first_is_silent() -> None:
+    scene = Scene(audio(mid="1"))
+    old, new = speaker(4), speaker(5)
+    scene.sound(old, b"\x78old")
+    scene.sound(new, b"\x78new")
+    scene.wait(SILENCE)
+    scene.sound(new, b"\x78new")
+    assert [frame.ssrc for frame in scene.frames] == [4, 5]
+    scene.receiver.is_wanted = False
+    scene.wait(SILENCE)
+    scene.sound(old, b"\x78old")
+    assert scene.receiver.current is scene.stream(old)
+
+
+def test_what_a_layer_that_is_let_go_misses_is_given_up() -> None:
+    scene, full, half, quarter = simulcast()
+    key(scene, quarter)
+    half.timestamp += PICTURE
+    scene.send(half, KEYFRAME + b"half")
+    half.number += 2
+    scene.send(half, b"\x00half")
+    key(scene, full)
+    assert scene.receiver.current is scene.stream(full)
+    counts = scene.receiver.counts
+    assert (counts.lost, counts.given_up) == (2, 2)
 
 
 def test_a_goodbye_makes_a_layer_give_way_at_once() -> None:
-    scene = Scene()
-    high, low = scene.layer(1, "f"), scene.layer(3, "q")
-    scene.frames(3, high, low)
-    high.stream.ended = True
-    assert scene.give(low)
-    assert scene.selector.current is low.stream
+    scene, full, _, quarter = simulcast()
+    key(scene, full, quarter)
+    scene.stream(full).ended = True
+    key(scene, quarter)
+    assert [frame.ssrc for frame in scene.frames] == [1, 3]
 
 
-def test_a_source_that_signaling_names_is_better_than_one_that_it_does_not() -> None:
-    scene = Scene(audio(ssrcs=frozenset([5])))
-    old, new = scene.layer(4), scene.layer(5)
-    scene.frames(3, old)
-    assert scene.give(new)
-    assert not scene.give(old)
-
-
-def test_packets_from_before_a_switch_are_not_mixed_in() -> None:
-    scene = Scene()
-    high, low = scene.layer(1, "f", number=500), scene.layer(3, "q")
-    scene.frames(3, low)
-    scene.give(high, number=510)
-    scene.give(high, KEYFRAME, number=511)
-    assert scene.selector.current is high.stream
-    assert not scene.give(high, number=509)
-    assert not scene.give(high, number=505, is_repair=True)
-    assert scene.give(high, number=513)
-    assert scene.give(high, number=512, is_repair=True)
-    assert [packet.sequence_number for packet in scene.seen] == [1, 2, 3, 4, 6, 5]
+def test_a_source_that_the_router_has_forgotten_gives_way() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, full, quarter)
+    scene.router.remove_section("1")
+    scene.router.set_section(scene.section)
+    key(scene, full)
+    assert [frame.ssrc for frame in scene.frames] == [1, 1]
+    assert scene.receiver.current is scene.stream(full)
 
 
 def test_a_repair_changes_nothing_about_the_choice() -> None:
+    scene, full, half, _ = simulcast()
+    key(scene, half)
+    scene.pictures(1, half, full)
+    scene.lost = lambda n: n >= 40003
+    scene.picture(full, is_key=True)
+    for number in (40003, 40004, 40005):
+        assert scene.give(scene.sent[1, number], is_repair=True) == []
+    assert scene.receiver.current is scene.stream(half)
+
+
+def test_while_nobody_wants_frames_the_best_layer_is_known() -> None:
+    scene, full, half, quarter = simulcast()
+    scene.receiver.is_wanted = False
+    scene.pictures(2, quarter)
+    scene.pictures(1, half, full)
+    assert scene.receiver.current is scene.stream(full)
+    assert scene.keyframe_requests == []
+    scene.receiver.is_wanted = True
+    scene.pictures(1, quarter, half, full)
+    assert [ssrc for _, ssrc in scene.keyframe_requests] == [1]
+    assert {frame.ssrc for frame in scene.frames} == {1}
+    scene.receiver.is_wanted = False
+    scene.wait(1.0)
+    scene.picture(quarter)
+    assert scene.receiver.current is scene.stream(full), "it may only have few pictures"
+
+
+def test_a_better_layer_is_asked_less_and_less_often() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, quarter)
+    scene.pictures(300, quarter, full)
+    assert [ssrc for _, ssrc in scene.keyframe_requests] == len(scene.keyframe_requests) * [1]
+    assert 4 <= len(scene.keyframe_requests) <= 6
+    assert len(scene.frames) == 301
+
+
+def test_of_sound_a_source_that_signaling_names_takes_over_at_once() -> None:
+    scene = Scene(audio(mid="1", ssrcs=frozenset([5])))
+    old, new = speaker(4), speaker(5)
+    for _ in range(3):
+        scene.sound(old, b"\x78old")
+    scene.sound(new, b"\x78new")
+    scene.sound(old, b"\x78old")
+    assert [frame.ssrc for frame in scene.frames] == [4, 4, 4, 5]
+
+
+def test_another_source_without_layers_takes_over_when_the_first_is_silent() -> None:
     scene = Scene()
-    high, low = scene.layer(1, "f"), scene.layer(3, "q")
-    scene.frames(3, low)
-    assert not scene.give(high, KEYFRAME, number=5, is_repair=True)
-    assert not scene.give(low, number=2000, is_repair=True), "no repair comes from the future"
-    assert scene.selector.current is low.stream
-
-
-def test_a_gap_that_no_buffer_holds_is_closed() -> None:
-    scene = Scene(video())
-    only = scene.layer(1)
-    scene.frames(2, only)
-    only.number += MAXIMUM_GAP + 5
-    scene.frames(1, only)
-    assert scene.selector.keyframe_wanted
-    scene.frames(2, only)
-    assert [packet.sequence_number for packet in scene.seen] == [1, 2, 3, 4, 5]
-
-
-def test_numbers_are_told_to_the_peer_as_it_knows_them() -> None:
-    scene = Scene()
-    high, low = scene.layer(1, "f", number=50000), scene.layer(3, "q", number=10)
-    scene.frames(3, low)
-    assert scene.selector.original_sequence_number(12) == 12
-    scene.give(high, KEYFRAME)
-    scene.give(high)
-    assert [scene.selector.original_sequence_number(n) for n in (13, 14, 15, 16)] == [
-        None,
-        50001,
-        50002,
-        50003,
-    ]
-
-
-_steps = st.tuples(
-    st.integers(0, 2),
-    st.integers(-50, 700),
-    st.floats(0, 1),
-    st.integers(0, 200_000),
-    st.booleans(),
-    st.booleans(),
-)
-
-
-@given(st.lists(_steps, max_size=60))
-def test_whatever_comes_the_receiver_sees_one_source_with_no_wild_step(
-    steps: list[tuple[int, int, float, int, bool, bool]],
-) -> None:
-    scene = Scene()
-    layers = [scene.layer(1, "f", 7), scene.layer(2, "h", 30000, 5), scene.layer(3, "q", 65000, 9)]
-    highest = None
-    for which, step, seconds, ticks, is_key, is_repair in steps:
-        scene.now += seconds
-        layer = layers[which]
-        layer.number += step
-        layer.timestamp += ticks
-        if not scene.give(
-            layer, KEYFRAME if is_key else DELTA, number=layer.number & 0xFFFF, is_repair=is_repair
-        ):
-            continue
-        packet = scene.seen[-1]
-        assert packet.ssrc == scene.seen[0].ssrc
-        if highest is not None:
-            ahead = (packet.sequence_number - highest) & 0xFFFF
-            assert ahead <= MAXIMUM_GAP or ahead > 0x8000
-        if highest is None or (packet.sequence_number - highest) & 0xFFFF < 0x8000:
-            highest = packet.sequence_number
+    old, new = Source(1), Source(2, 900)
+    key(scene, old)
+    key(scene, new)
+    assert [frame.ssrc for frame in scene.frames] == [1]
+    scene.wait(SILENCE)
+    scene.send(new, DELTA)
+    key(scene, new)
+    assert [frame.ssrc for frame in scene.frames] == [1, 2]
