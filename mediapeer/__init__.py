@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mediapeer.peer import (
         CertificateRotation,
         InvalidModificationError,
+        RemoteTrack,
         RTCCertificate,
         RTCConfiguration,
         RTCIceCandidate,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         RTCRemoteInboundRtpStreamStats,
         RTCRemoteOutboundRtpStreamStats,
     )
+    from mediapeer.rtp import EncodedFrame, EncodedTrack, FrameConsumer, FrameSubscription, RepairCounts
     from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
     from mediapeer.transport import DtlsTransport as RTCDtlsTransport
 
@@ -75,6 +77,10 @@ __all__ = [
     "CertificateRotation",
     "DtlsTransport",
     "DtlsTransportStats",
+    "EncodedFrame",
+    "EncodedTrack",
+    "FrameConsumer",
+    "FrameSubscription",
     "InvalidAccessError",
     "InvalidModificationError",
     "InvalidStateError",
@@ -122,6 +128,8 @@ __all__ = [
     "RTCSessionDescription",
     "RTCStatsReport",
     "RTCTransportStats",
+    "RemoteTrack",
+    "RepairCounts",
     "UdpMux",
     "VideoStreamTrack",
 ]
@@ -142,6 +150,7 @@ _MODULES = {
         "RTCRtpSender",
         "RTCRtpTransceiver",
         "RTCSctpTransport",
+        "RemoteTrack",
     ),
     "mediapeer.peer.stats": (
         "RTCCodecStats",
@@ -153,6 +162,13 @@ _MODULES = {
         "RTCPeerConnectionStats",
         "RTCRemoteInboundRtpStreamStats",
         "RTCRemoteOutboundRtpStreamStats",
+    ),
+    "mediapeer.rtp": (
+        "EncodedFrame",
+        "EncodedTrack",
+        "FrameConsumer",
+        "FrameSubscription",
+        "RepairCounts",
     ),
     "mediapeer.transport": ("DtlsTransport", "DtlsTransportStats", "RTCCertificateStats"),
 }

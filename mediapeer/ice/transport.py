@@ -70,7 +70,9 @@ class IceTransport:
         self._retired: dict[Agent, asyncio.TimerHandle] = {}
         self._gatherings: dict[Agent, asyncio.Task[None]] = {}
         self._expected: dict[bytes, Base] = {}
-        self._early: deque[tuple[bytes, Agent, CandidatePair]] = deque()
+        self.arrival = 0.0
+        "When the datagram that is being handed up came, in seconds of the event loop's clock."
+        self._early: deque[tuple[bytes, Agent, CandidatePair, float]] = deque()
         self._held: list[Candidate] = []
         self._arriving: tuple[Agent, CandidatePair] | None = None
         self._resolver: MdnsResolver | None = None
@@ -149,10 +151,6 @@ class IceTransport:
     @property
     def _started(self) -> bool:
         return self._current.remote_parameters is not None
-
-    @property
-    def _has_others(self) -> bool:
-        return self._next is not None or bool(self._retired)
 
     def _agents(self) -> list[Agent]:
         return [self._current, *([] if self._next is None else [self._next]), *self._retired]
@@ -457,10 +455,11 @@ class IceTransport:
         if not data:
             self.counters["empty_datagrams"] += 1
         elif data[0] > 3:
-            for agent in (self._current,) if not self._has_others else self._agents():
+            agents = (self._current,) if self._next is None and not self._retired else self._agents()
+            for agent in agents:
                 pair = agent.pair_of(socket, source)
                 if pair is not None:
-                    self.deliver(data, agent, pair)
+                    self.deliver(data, agent, pair, socket.arrival)
                     return
             self.counters["unchecked_address"] += 1
         else:
@@ -488,17 +487,18 @@ class IceTransport:
         else:
             base.stun_received(data, source)
 
-    def deliver(self, data: bytes, agent: Agent, pair: CandidatePair) -> None:
+    def deliver(self, data: bytes, agent: Agent, pair: CandidatePair, arrival: float | None = None) -> None:
         """Hand a datagram of a checked pair up, or keep it until there is a path: a peer may be ahead of us."""
-        pair.received(len(data), asyncio.get_running_loop().time())
+        arrival = arrival or asyncio.get_running_loop().time()
+        pair.received(len(data), arrival)
         if self._early or self.on_datagram is None or self._current.selected_pair is None:
             if len(self._early) >= EARLY_DATAGRAMS:
                 self.counters["early_datagrams_dropped"] += 1
             else:
-                self._early.append((data, agent, pair))
+                self._early.append((data, agent, pair, arrival))
             self._deliver_early()
             return
-        self._hand_up(data, agent, pair)
+        self._hand_up(data, agent, pair, arrival)
 
     def _deliver_early(self) -> None:
         if self._arriving is not None:
@@ -506,10 +506,10 @@ class IceTransport:
         while self._early and self.on_datagram is not None and self._current.selected_pair is not None:
             self._hand_up(*self._early.popleft())
 
-    def _hand_up(self, data: bytes, agent: Agent, pair: CandidatePair) -> None:
+    def _hand_up(self, data: bytes, agent: Agent, pair: CandidatePair, arrival: float) -> None:
         if self.on_datagram is None:
             return
-        self._arriving = (agent, pair)
+        self._arriving, self.arrival = (agent, pair), arrival
         try:
             self.on_datagram(data)
         except Exception as error:

@@ -8,6 +8,7 @@ from mediapeer.peer.ice import RTCIceCandidate, RTCIceGatherer, RTCIceTransport
 from mediapeer.peer.receiver import RTCRtpReceiver
 from mediapeer.peer.rtp import RTCRtpTransceiver
 from mediapeer.peer.sender import RTCRtpSender
+from mediapeer.peer.track import RemoteTrack
 
 __all__ = [
     "CertificateRotation",
@@ -22,4 +23,5 @@ __all__ = [
     "RTCRtpSender",
     "RTCRtpTransceiver",
     "RTCSctpTransport",
+    "RemoteTrack",
 ]

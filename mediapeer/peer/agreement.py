@@ -1,6 +1,7 @@
 """What two descriptions of an audio or video section have in common: codecs, header extensions, simulcast."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
@@ -12,6 +13,7 @@ from mediapeer.peer.codecs import (
     SupportedCodec,
     codec_parameters,
     identity,
+    redundant_payload_types,
 )
 from mediapeer.peer.directions import is_receiving, is_sending
 from mediapeer.peer.identifiers import ExtensionIds, PayloadTypes
@@ -19,6 +21,8 @@ from mediapeer.sdp import Codec, HeaderExtension, MediaDescription, Rid, RidRef,
 
 #: How many simulcast streams are received from one section.
 MAXIMUM_RIDS = 8
+
+_PAYLOAD_TYPE = re.compile("[0-9]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,40 @@ def agree_on_offer(
         if takes_rtx and apt in primary and codec.clock_rate == primary[apt].local.clock_rate:
             local = replace(codec, parameters={"apt": str(apt)}, feedback=(), fmtp=None)
             rtx.setdefault(apt, AgreedCodec(local, codec, primary[apt].supported))
-    if preferences is None:
+    red = registry.red
+    if kind == "audio" and red is not None and (preferences is None or red in preferences.codecs):
+        for codec in offered:
+            if _carried(codec, primary) is not None:
+                primary[codec.payload_type] = AgreedCodec(_red(codec, red), codec, red)
+    order = preferences or registry.order
+    if order is None:
         taken = {id(agreed.remote): agreed for agreed in (*primary.values(), *rtx.values())}
         return [taken[id(codec)] for codec in offered if id(codec) in taken]
-    ordered = sorted(primary.items(), key=lambda item: preferences.codecs.index(item[1].supported))
+    ordered = sorted(primary.items(), key=lambda item: order.codecs.index(item[1].supported))
     return [agreed for number, codec in ordered for agreed in (codec, rtx.get(number)) if agreed is not None]
+
+
+def _red(offered: Codec, supported: SupportedCodec) -> Codec:
+    """Redundant audio as an answer accepts it."""
+    blocks: dict[str, str | None] = {"/".join(redundant_payload_types(offered)): None}
+    feedback = tuple(item for item in offered.feedback if item in supported.feedback)
+    return replace(offered, parameters=blocks, feedback=feedback, fmtp=None)
+
+
+def _blocks(codec: Codec) -> set[int]:
+    """The payload types that redundant audio names; -1 for one that cannot be read, or none."""
+    numbers = set(redundant_payload_types(codec)) or {""}
+    return {int(number) if _PAYLOAD_TYPE.fullmatch(number) else -1 for number in numbers}
+
+
+def _carried(codec: Codec, primary: Mapping[int, AgreedCodec]) -> AgreedCodec | None:
+    """The format in redundant audio, if it is Opus alone, and agreed on (RFC 2198 §5)."""
+    if (codec.name.lower(), codec.clock_rate) != ("red", 48000):
+        return None
+    number, *others = _blocks(codec)
+    carried = primary.get(number)
+    is_opus = carried is not None and carried.local.name.lower() == "opus"
+    return carried if is_opus and not others else None
 
 
 def agree_on_answer(
@@ -88,6 +121,7 @@ def agree_on_answer(
         if supported is not None and local is not None:
             feedback = tuple(item for item in local.feedback if item in codec.feedback)
             found[codec.payload_type] = AgreedCodec(replace(local, feedback=feedback), codec, supported)
+    red = registry.red
     agreed = []
     for codec in answered:
         apt = _apt(codec)
@@ -98,6 +132,11 @@ def agree_on_answer(
             local = next((candidate for candidate in offered if _apt(candidate) == ours), None)
             if local is not None:
                 agreed.append(AgreedCodec(local, codec, found[apt].supported))
+        elif kind == "audio" and red is not None and (carried := _carried(codec, found)) is not None:
+            at = {carried.local.payload_type: carried}
+            local = next((candidate for candidate in offered if _carried(candidate, at)), None)
+            if local is not None:
+                agreed.append(AgreedCodec(local, codec, red))
     return agreed
 
 
@@ -118,7 +157,7 @@ def receives_anything(agreed: Iterable[AgreedCodec]) -> bool:
 
 
 def send_parameters(kind: str, agreed: Iterable[AgreedCodec]) -> tuple[RTCRtpCodecParameters, ...]:
-    """What a sender may use, in the peer's order."""
+    """What a sender may use: first what we encode, in the peer's order, then what only an encoded track can give."""
     return tuple(
         codec_parameters(
             kind,
@@ -128,7 +167,7 @@ def send_parameters(kind: str, agreed: Iterable[AgreedCodec]) -> tuple[RTCRtpCod
             ),
             "rtx" if codec.is_rtx else codec.supported.name,
         )
-        for codec in agreed
+        for codec in sorted(agreed, key=lambda codec: not codec.supported.encodes)
         if codec.supported.sends
     )
 
@@ -157,13 +196,17 @@ def formats_to_offer(
         if not old.is_rtx and old.fits(direction):
             primary.setdefault(old.supported, replace(old.local, feedback=old.supported.feedback))
     for supported in registry.usable(kind, direction):
-        wanted = supported.identity
-        if supported in primary or wanted is None:
-            continue
-        number = numbers.assign(wanted, supported.payload_type)
-        if number is not None:
-            primary[supported] = supported.with_payload_type(number)
+        codec = supported.with_payload_type(supported.payload_type)
+        if supported.is_red:
+            codec = replace(codec, parameters=_redundant_opus(registry, primary, numbers))
+        wanted = identity(kind, codec)
+        if supported not in primary and supported.offered and wanted is not None:
+            number = numbers.assign(wanted, supported.payload_type)
+            if number is not None:
+                primary[supported] = replace(codec, payload_type=number)
     order = list(primary) if preferences is None else [item for item in preferences.codecs if item in primary]
+    carried = {primary[supported].payload_type for supported in order}
+    order = [item for item in order if not item.is_red or _blocks(primary[item]) <= carried]
     rtx = kind == "video" and registry.rtx and (preferences is None or preferences.rtx)
     formats = []
     for supported in order:
@@ -177,6 +220,18 @@ def formats_to_offer(
             if number is not None:
                 formats.append(replace(retransmission, payload_type=number))
     return formats
+
+
+def _redundant_opus(
+    registry: CodecRegistry, primary: Mapping[SupportedCodec, Codec], numbers: PayloadTypes
+) -> dict[str, str | None]:
+    """The parameters of redundant audio in an offer: one block before the present one."""
+    opus = next((codec for codec in registry.codecs if codec.name == "opus"), None)
+    wanted = opus.identity if opus is not None else None
+    if opus is None or wanted is None:
+        return {}
+    number = primary[opus].payload_type if opus in primary else numbers.assign(wanted, opus.payload_type)
+    return {f"{number}/{number}": None}
 
 
 def _next_to(payload_type: int) -> int | None:

@@ -86,7 +86,7 @@ class Assembly:
     def _made(self) -> Path:
         path = self._new_path()
         path.on_change = lambda: self._on_path_change(path)
-        path.dtls.media.on_first_packet = self._start_receiver
+        path.dtls.media.cname = self._cname
         return path
 
     def _on_path_change(self, path: Path) -> None:
@@ -134,32 +134,37 @@ class Assembly:
         receives = is_receiving(direction) and not transceiver.stopping
         sends = is_sending(direction) and not transceiver.stopping
         receiver, sender = transceiver.receiver, transceiver.sender
-        receiver._enabled, sender._enabled = receives, sends
+        sender._enabled = sends
         receiver.track._set_muted(not receives)
         mid = transceiver.mid
-        if path is None or mid is None:
-            return
-        sender.use_transport(path.dtls)
-        receiver.use_transport(path.dtls)
-        path.dtls.media.set_section(mid, _routes(transceiver) if receives else None)
-        if sends:
-            path.dtls.media.feedback_ssrc = sender._ssrc
-        self._start_sender(transceiver)
+        if not receives:
+            receiver.keep_counts()
+        receiver.mid = mid
+        if path is not None and mid is not None:
+            sender.use_transport(path.dtls)
+            receiver.use_transport(path.dtls)
+            path.dtls.media.set_section(mid, _routes(transceiver) if receives else None)
+            if sends:
+                path.dtls.media.feedback_ssrc = sender._ssrc
+            self._start_sender(transceiver)
+        # Not before the transport has given out its last frames.
+        receiver._enabled = receives
 
     def end_sections(self, mids: Sequence[str], transceivers: Sequence[Transceiver]) -> None:
         """Route nothing by these mids any more, and end what the negotiation has stopped."""
-        for path in self.paths:
-            for mid in mids:
-                path.dtls.media.set_section(mid, None)
         for transceiver in transceivers:
             if isinstance(transceiver, RTCRtpTransceiver):
                 self.end(transceiver)
+        for path in self.paths:
+            for mid in mids:
+                path.dtls.media.set_section(mid, None)
 
     def end(self, transceiver: RTCRtpTransceiver) -> "asyncio.Task[Any] | None":
         """End sender and receiver; once."""
         if transceiver in self._ended:
             return None
         self._ended.add(transceiver)
+        transceiver.receiver.handle_disconnect()
         transceiver.receiver.transport.media.unregister_receiver(transceiver.receiver)
         return self.keep(transceiver.end())
 
@@ -172,20 +177,15 @@ class Assembly:
     def _start_sender(self, transceiver: RTCRtpTransceiver) -> None:
         sender, codecs = transceiver.sender, transceiver.negotiated.send_codecs
         is_ready = sender._enabled and sender.track is not None and sender.transport.state == "connected"
-        if is_ready and codecs and not sender.is_sending and is_sending(transceiver.current_direction):
+        # One that sends already goes on with what was negotiated now.
+        if codecs and (is_ready or sender.is_sending) and is_sending(transceiver.current_direction):
             parameters = RTCRtpSendParameters(
                 codecs=list(codecs),
                 headerExtensions=list(transceiver.negotiated.header_extensions),
                 muxId=transceiver.mid or "",
                 rtcp=RTCRtcpParameters(cname=self._cname, ssrc=sender._ssrc, mux=True),
             )
-            self.keep(sender.send(parameters))
-
-    def _start_receiver(self, mid: str) -> None:
-        """The first packet of a section has come."""
-        for transceiver in self.negotiation.transceivers:
-            if isinstance(transceiver, RTCRtpTransceiver) and transceiver.mid == mid:
-                self.keep(transceiver.receiver.receive(_routes(transceiver).parameters))
+            sender.start(parameters)
 
     # Data
 

@@ -40,6 +40,8 @@ KNOWN: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 
 #: How many formats are kept as aiortc has them; a browser's offer has twenty.
 _SHARED_PARAMETERS = 256
+#: How many choices of codecs are kept; a program makes its choice once.
+_SHARED_REGISTRIES = 16
 #: Parameters that aiortc and W3C's dictionaries have as numbers.
 _NUMERIC_PARAMETERS = frozenset(
     {"apt", "max-fr", "max-fs", "maxplaybackrate", "minptime", "stereo", "useinbandfec"}
@@ -150,10 +152,19 @@ class SupportedCodec:
     channels: int | None = None
     parameters: Mapping[str, str] = field(default_factory=dict, hash=False)
     feedback: tuple[str, ...] = ()
+    encodes: bool = True
+    "Whether we can make it from pictures or sound."
     sends: bool = True
-    "Whether we can encode it."
+    "Whether it can be sent at all; what we do not encode, by a track that gives it encoded."
     receives: bool = True
     "Whether we can do something with it when it comes."
+    offered: bool = True
+    "Whether our own offers name it; if not, it is only taken from the peer's."
+
+    @property
+    def is_red(self) -> bool:
+        """Whether it is redundant audio, which carries another format (RFC 2198)."""
+        return (self.kind, self.name.lower()) == ("audio", "red")
 
     def with_payload_type(self, payload_type: int) -> Codec:
         """The format as it stands in a description."""
@@ -249,55 +260,95 @@ AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 ABS_SEND_TIME_URI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
+ABS_CAPTURE_TIME_URI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+
 DEFAULT_EXTENSIONS = (
     SupportedExtension(MID_URI),
     SupportedExtension(AUDIO_LEVEL_URI, ("audio",)),
     SupportedExtension(ABS_SEND_TIME_URI),
+    SupportedExtension(TRANSPORT_CC_URI),
+    # Browsers take it only where they have been told to, and then name it themselves. Chromium gives an identifier
+    # that it did not take to another one, and refuses a later offer of ours that keeps to it.
+    SupportedExtension(ABS_CAPTURE_TIME_URI, offered=False),
     SupportedExtension(RID_URI, ("video",), offered=False),
     SupportedExtension(REPAIRED_RID_URI, ("video",), offered=False),
 )
-_VIDEO_FEEDBACK = ("goog-remb", "ccm fir", "nack", "nack pli")
+TRANSPORT_CC = "transport-cc"
+_VIDEO_FEEDBACK = ("goog-remb", TRANSPORT_CC, "ccm fir", "nack", "nack pli")
 
 
-def _h264(payload_type: int, profile_level_id: str, mode: str, sends: bool) -> SupportedCodec:
+def _h264(
+    payload_type: int, profile_level_id: str, mode: str, *, encodes: bool = False, offered: bool = True
+) -> SupportedCodec:
     parameters = {
         "level-asymmetry-allowed": "1",
         "packetization-mode": mode,
         "profile-level-id": profile_level_id,
     }
+    # Without fragments a frame of a file does not fit (RFC 6184 §6.2), so mode 0 is for receiving.
     return SupportedCodec(
-        "video", "H264", 90000, payload_type, None, parameters, _VIDEO_FEEDBACK, sends=sends
+        "video",
+        "H264",
+        90000,
+        payload_type,
+        None,
+        parameters,
+        _VIDEO_FEEDBACK,
+        encodes=encodes,
+        sends=mode == "1",
+        offered=offered,
     )
 
 
-#: What aiortc codes. Its H.264 encoder fragments, so it sends packetization mode 1 alone, and no profile above
-#: Constrained Baseline; libavcodec decodes all that browsers offer.
+def _video(payload_type: int, name: str, **parameters: str) -> SupportedCodec:
+    """A codec that aiortc has no encoder for."""
+    named = {key.replace("_", "-"): value for key, value in parameters.items()}
+    return SupportedCodec("video", name, 90000, payload_type, None, named, _VIDEO_FEEDBACK, encodes=False)
+
+
+VP9 = _video(98, "VP9", profile_id="0")
+AV1 = _video(45, "AV1", level_idx="5", profile="0", tier="0")
+H265 = _video(51, "H265", level_id="180", profile_id="1", tier_flag="0", tx_mode="SRST")
+#: Opus in redundant audio. It is put together for each section, since it names the payload type of what it carries.
+RED = SupportedCodec("audio", "red", 48000, 63, 2, encodes=False, sends=False)
+
+#: First what aiortc codes. Its H.264 encoder fragments, so it sends packetization mode 1 alone, and no profile above
+#: Constrained Baseline. All the others are recorded as they come, and libavcodec decodes them.
 DEFAULT_CODECS = (
-    SupportedCodec("audio", "opus", 48000, 111, 2),
+    SupportedCodec("audio", "opus", 48000, 111, 2, feedback=(TRANSPORT_CC,)),
+    RED,
     SupportedCodec("audio", "G722", 8000, 9, 1),
     SupportedCodec("audio", "PCMU", 8000, 0, 1),
     SupportedCodec("audio", "PCMA", 8000, 8, 1),
     SupportedCodec("video", "VP8", 90000, 96, feedback=_VIDEO_FEEDBACK),
-    _h264(102, "42001f", "1", sends=True),
-    _h264(108, "42e01f", "1", sends=True),
-    _h264(104, "42001f", "0", sends=False),
-    _h264(114, "42e01f", "0", sends=False),
-    _h264(116, "4d001f", "1", sends=False),
-    _h264(39, "4d001f", "0", sends=False),
-    _h264(41, "64001f", "1", sends=False),
-    _h264(43, "64001f", "0", sends=False),
-    _h264(47, "640c1f", "1", sends=False),
-    _h264(49, "640c1f", "0", sends=False),
+    _h264(102, "42001f", "1", encodes=True),
+    _h264(108, "42e01f", "1", encodes=True),
+    _h264(104, "42001f", "0"),
+    _h264(114, "42e01f", "0"),
+    _h264(116, "4d001f", "1"),
+    _h264(39, "4d001f", "0"),
+    _h264(41, "64001f", "1"),
+    _h264(43, "64001f", "0"),
+    _h264(47, "640c1f", "1"),
+    _h264(49, "640c1f", "0"),
+    VP9,
+    _video(100, "VP9", profile_id="2"),
+    AV1,
+    H265,
+    # Profiles that few send: extended, High 10, High 4:2:2, High 4:4:4. An offer has no numbers to spare for them.
+    *(
+        _h264(number, profile, mode, offered=False)
+        for number, (profile, mode) in enumerate(
+            ((profile, mode) for profile in ("58001f", "6e001f", "7a001f", "f4001f") for mode in "10"), 53
+        )
+    ),
 )
-#: The same for those codecs that a program may add, to take their frames as they come.
-VP9 = SupportedCodec("video", "VP9", 90000, 98, None, {"profile-id": "0"}, _VIDEO_FEEDBACK, sends=False)
-AV1 = SupportedCodec("video", "AV1", 90000, 45, None, {"profile": "0"}, _VIDEO_FEEDBACK, sends=False)
-H265 = SupportedCodec("video", "H265", 90000, 51, None, {}, _VIDEO_FEEDBACK, sends=False)
 
 
 @dataclass(frozen=True)
 class CodecPreferences:
-    """What :meth:`Transceiver.set_codec_preferences` was given: codecs in order, and whether RTX goes along."""
+    """Codecs in order, and whether RTX goes along: what :meth:`Transceiver.set_codec_preferences` was given, or what
+    the registry was."""
 
     codecs: tuple[SupportedCodec, ...]
     rtx: bool
@@ -306,10 +357,12 @@ class CodecPreferences:
 class CodecRegistry:
     """The codecs and header extensions that a peer connection uses, in order of preference.
 
-    :param codecs: the first of each kind is offered first. Retransmissions and redundant audio belong to other
-        formats and cannot stand among them.
+    :param codecs: the first of each kind is offered first. Retransmissions belong to other formats and cannot stand
+        among them. Redundant audio can: where it stands before Opus, peers that know it send it.
     :param rtx: whether retransmissions have streams of their own (RFC 4588).
-    :param transport_cc: whether the peer may ask for transport-wide feedback. Receivers here send REMB.
+    :param transport_cc: whether the peer may have transport-wide feedback, besides REMB.
+    :param decides_order: whether the order is that of our answers too, instead of the offer's. Most peers send the
+        first codec of an answer.
     :raises ValueError: for a codec that has no name here.
     """
 
@@ -319,47 +372,68 @@ class CodecRegistry:
         *,
         extensions: Iterable[SupportedExtension] = DEFAULT_EXTENSIONS,
         rtx: bool = True,
-        transport_cc: bool = False,
+        transport_cc: bool = True,
+        decides_order: bool = False,
     ) -> None:
         self.rtx = rtx
         self.codecs = tuple(codecs)
         self.extensions = tuple(extensions)
         for codec in self.codecs:
-            linked = codec.name == "rtx" or (codec.kind, codec.name) == ("audio", "red")
-            if linked or codec.clock_rate not in KNOWN.get(codec.kind, {}).get(codec.name, ()):
+            if codec.name == "rtx" or codec.clock_rate not in KNOWN.get(codec.kind, {}).get(codec.name, ()):
                 raise ValueError(f"there is no {codec.kind} codec {codec.name}/{codec.clock_rate}")
-        if transport_cc:
-            self.extensions += (SupportedExtension(TRANSPORT_CC_URI),)
+        if not transport_cc:
+            self.extensions = tuple(item for item in self.extensions if item.uri != TRANSPORT_CC_URI)
             self.codecs = tuple(
-                replace(codec, feedback=(*codec.feedback, "transport-cc")) for codec in self.codecs
+                replace(codec, feedback=tuple(item for item in codec.feedback if item != TRANSPORT_CC))
+                for codec in self.codecs
             )
-        self._by_identity = {codec.identity: codec for codec in reversed(self.codecs)}
+        self.red = next((codec for codec in self.codecs if codec.is_red), None)
+        "Redundant audio, where it is used."
+        self.order = CodecPreferences(self.codecs, rtx) if decides_order else None
+        "The order of answers; ``None`` for the offer's."
+        self._by_identity = {codec.identity: codec for codec in reversed(self.codecs) if not codec.is_red}
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "CodecRegistry":
+        """A registry of the named codecs alone, in that order, in offers and in answers.
+
+        Retransmissions go along, and with Opus redundant audio, after it unless it is named. A kind of which nothing
+        is named keeps its usual codecs.
+
+        :param names: such as ``VP9``, ``H264``, ``opus``, in whatever case.
+        :raises ValueError: when a name is not known, or there is none, or ``red`` without ``opus``.
+        """
+        return _registry_of(tuple(name.strip().lower() for name in names))
 
     def find(self, kind: str, codec: Codec) -> SupportedCodec | None:
-        """Our codec that a format of a description means, or ``None``."""
+        """Our codec that a format of a description means by itself, or ``None``."""
         wanted = identity(kind, codec)
         return None if wanted is None else self._by_identity.get(wanted)
 
     def usable(self, kind: str, direction: str) -> list[SupportedCodec]:
-        """The codecs for a section of that direction, seen from here (RFC 9429 §4.2.6).
+        """The codecs for a section of that direction, seen from here.
 
-        One that sends and receives has those codecs that can do both; an inactive one keeps them too.
+        One that sends and receives has those codecs too that can do only one of both (RFC 3264 §6.1): which of them
+        the other side gets to see is the sender's choice. An inactive one has them all.
         """
         sends, receives = direction != "recvonly", direction != "sendonly"
         return [
             codec
             for codec in self.codecs
-            if codec.kind == kind and codec.sends >= sends and codec.receives >= receives
+            if codec.kind == kind and ((codec.sends and sends) or (codec.receives and receives))
         ]
 
     def capabilities(self, kind: str, direction: str) -> RTCRtpCapabilities:
         """What ``getCapabilities`` says, for ``sendonly`` or ``recvonly`` (W3C webrtc §5.2.4).
 
+        What can be sent is what we encode: a track that gives something else encoded needs no capability.
+
         :raises ValueError: for a kind that is neither audio nor video.
         """
         if kind not in MEDIA_KINDS:
             raise ValueError(f"there are no capabilities for media of kind {kind!r}")
-        codecs = [codec.capability() for codec in self.usable(kind, direction)]
+        usable = [codec for codec in self.usable(kind, direction) if codec.encodes or direction != "sendonly"]
+        codecs = [codec.capability() for codec in usable]
         if kind == "video" and self.rtx:
             codecs.append(RTCRtpCodecCapability(mimeType="video/rtx", clockRate=90000))
         extensions = [
@@ -394,6 +468,34 @@ class CodecRegistry:
         if all(codec.name.lower() in AUXILIARY for codec in found):
             raise ValueError("preferences need one codec that carries media itself")
         return CodecPreferences(tuple(found), rtx)
+
+
+#: What a program can name, as it is spelled in descriptions.
+NAMES = tuple(dict.fromkeys(codec.name for codec in DEFAULT_CODECS))
+#: What is used unless a program names codecs. Nothing in it changes, and it takes time to make.
+DEFAULT_REGISTRY = CodecRegistry()
+
+
+@functools.lru_cache(_SHARED_REGISTRIES)
+def _registry_of(names: tuple[str, ...]) -> CodecRegistry:
+    """One registry for all connections that name the same."""
+    by_name: dict[str, list[SupportedCodec]] = {}
+    for codec in DEFAULT_CODECS:
+        by_name.setdefault(codec.name.lower(), []).append(codec)
+    for name in names:
+        if name not in by_name:
+            raise ValueError(f"there is no codec {name!r}; those there are: {', '.join(NAMES)}")
+    if not names:
+        raise ValueError(f"no codec is named; those there are: {', '.join(NAMES)}")
+    if "red" in names and "opus" not in names:
+        raise ValueError("red carries opus: name that too")
+    wanted = [codec for name in dict.fromkeys(names) for codec in by_name[name]]
+    if "opus" in names and "red" not in names:
+        wanted.insert(next(index for index, codec in enumerate(wanted) if codec.name == "opus") + 1, RED)
+    kinds = {codec.kind for codec in wanted}
+    return CodecRegistry(
+        (*wanted, *(codec for codec in DEFAULT_CODECS if codec.kind not in kinds)), decides_order=True
+    )
 
 
 def _is_same_capability(codec: SupportedCodec, capability: RTCRtpCodecCapability) -> bool:

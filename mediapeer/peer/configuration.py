@@ -34,6 +34,11 @@ class RTCConfiguration(aiortc.RTCConfiguration):
     its peers can reach; it sets calls up sooner and costs less. A lite peer of ours is checked all the same."""
     icePublicAddresses: dict[str, str] = field(default_factory=dict)
     """What to offer in the place of an address of this machine behind a 1:1 NAT: ``{"10.0.0.5": "192.0.2.7"}``."""
+    codecs: Sequence[str] | None = None
+    """The codecs to negotiate, the best first, by their names in whatever case: ``["VP9", "VP8", "opus"]``. A peer
+    usually sends the first that it can. Of a kind of which none is listed, audio or video, the usual ones stay;
+    retransmissions go along, and with Opus redundant audio, right after it unless ``red`` is listed. ``None``: the
+    usual ones, VP8 and Opus first in our offers, in the peer's order in our answers."""
     keyLog: Callable[[str], None] | None = field(default=None, repr=False)
     """Given the secrets of each DTLS handshake, line by line, in NSS key log format without the newline. For
     debugging only: whoever reads them reads the call."""
@@ -95,6 +100,6 @@ def check_modification(old: RTCConfiguration, new: RTCConfiguration) -> None:
 
     :raises InvalidModificationError: when it does; it says what.
     """
-    for name in ("bundlePolicy", "certificates", "iceAddresses", "iceMux", "icePort", "iceLite"):
+    for name in ("bundlePolicy", "certificates", "codecs", "iceAddresses", "iceMux", "icePort", "iceLite"):
         if getattr(old, name) != getattr(new, name):
             raise InvalidModificationError(f"{name} cannot be changed")

@@ -16,7 +16,7 @@ from aiortc.rtcdatachannel import RTCDataChannelParameters
 from mediapeer.ice import Candidate
 from mediapeer.peer.assembly import Assembly
 from mediapeer.peer.certificate import DEFAULT_LIFETIME, CertificateRotation, RTCCertificate
-from mediapeer.peer.codecs import CodecRegistry
+from mediapeer.peer.codecs import DEFAULT_REGISTRY, CodecRegistry
 from mediapeer.peer.configuration import RTCConfiguration, check_modification, configured, ice_options
 from mediapeer.peer.data import RTCSctpTransport
 from mediapeer.peer.directions import is_receiving, make_direction
@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 
 check_aiortc()
 
-#: Nothing in it changes, and it takes time to make.
-_CODECS = CodecRegistry()
-
 
 class RTCPeerConnection(GuardedEmitter):
     """A connection to a browser or another WebRTC endpoint, with W3C's names as aiortc has them.
@@ -52,7 +49,7 @@ class RTCPeerConnection(GuardedEmitter):
     logged and ends nothing.
 
     :param configuration: ours or aiortc's; see :class:`RTCConfiguration`.
-    :raises ValueError: when an address or a server's URL in it does not parse.
+    :raises ValueError: when an address or a server's URL in it does not parse, or a codec is not known.
     :raises InvalidAccessError: when its certificate has expired.
     """
 
@@ -61,7 +58,8 @@ class RTCPeerConnection(GuardedEmitter):
         self._configuration = configured(configuration)
         self._ice_options = ice_options(self._configuration)
         self._certificate = _certificate(self._configuration)
-        self._codecs = _CODECS
+        names = self._configuration.codecs
+        self._codecs = DEFAULT_REGISTRY if names is None else CodecRegistry.of(names)
         self._stream_id = str(uuid.uuid4())
         self._cname = str(uuid.uuid4())
         self._assembly = Assembly(self._new_path, self._update_states, self._cname)
@@ -410,7 +408,6 @@ class RTCPeerConnection(GuardedEmitter):
         sender.on_track = self._assembly.start_senders
         sender._stream_id = self._stream_id
         receiver = RTCRtpReceiver(kind, dtls)
-        receiver._set_rtcp_ssrc(sender._ssrc)
         transceiver = RTCRtpTransceiver(kind, sender, receiver, self._codecs, self._update_negotiation_needed)
         self._update_source(transceiver)
         return transceiver

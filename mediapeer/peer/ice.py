@@ -274,6 +274,11 @@ class RTCIceTransport(GuardedEmitter):
         """Seconds that the last check of the selected pair took."""
         return self._ice.round_trip_time
 
+    @property
+    def arrival(self) -> float:
+        """When the datagram that is being handed up came, in seconds of the event loop's clock."""
+        return self._ice.arrival
+
     def heard(self) -> None:
         """An authenticated packet of the peer came: the path is alive."""
         self._ice.heard()

@@ -3,13 +3,12 @@
 import datetime
 from collections.abc import Iterable
 
-import aiortc
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
-from aiortc.stats import RTCRemoteInboundRtpStreamStats as AiortcRemoteInbound
-from aiortc.stats import RTCStats, RTCStatsReport
+from aiortc.stats import RTCStatsReport
 
 from mediapeer.ice import Candidate, CandidatePair
 from mediapeer.peer.assembly import Assembly
+from mediapeer.peer.inbound import add_inbound
 from mediapeer.peer.path import Path
 from mediapeer.peer.rtp import RTCRtpTransceiver
 from mediapeer.peer.stats import (
@@ -17,17 +16,11 @@ from mediapeer.peer.stats import (
     RTCDataChannelStats,
     RTCIceCandidatePairStats,
     RTCIceCandidateStats,
-    RTCInboundRtpStreamStats,
     RTCOutboundRtpStreamStats,
     RTCPeerConnectionStats,
-    RTCRemoteInboundRtpStreamStats,
-    RTCRemoteOutboundRtpStreamStats,
 )
 from mediapeer.rtp import InboundStream
 from mediapeer.transport.stats import DtlsTransportStats, utc_now
-
-#: From NTP's era to the wall clock's: 1900 to 1970, in seconds.
-_NTP_EPOCH = 2_208_988_800
 
 
 async def collect_stats(assembly: Assembly) -> RTCStatsReport:
@@ -45,10 +38,9 @@ async def collect_stats(assembly: Assembly) -> RTCStatsReport:
             and transceiver.mid is not None
             and not transceiver.stopped
         ):
-            await _add_outbound(report, transceiver, now)
-            for stream in transceiver.receiver.transport.media.streams():
-                if stream.mid == transceiver.mid and not stream.is_retransmission:
-                    _add_inbound(report, transceiver, stream, now)
+            _add_outbound(report, transceiver, now)
+            for stream in transceiver.receiver.streams():
+                _add_inbound(report, transceiver, stream, now)
     _add_channels(report, assembly, now)
     return report
 
@@ -158,102 +150,31 @@ def _add_codec(
 def _add_inbound(
     report: RTCStatsReport, transceiver: RTCRtpTransceiver, stream: InboundStream, now: datetime.datetime
 ) -> None:
-    transport_id = transceiver.receiver.transport._stats_id
-    entry = RTCInboundRtpStreamStats(
-        timestamp=now,
-        type="inbound-rtp",
-        id=f"inbound-rtp_{transport_id}_{stream.ssrc}",
-        ssrc=stream.ssrc,
+    receiver = transceiver.receiver
+    transport_id = receiver.transport._stats_id
+    codecs = transceiver.negotiated.receive_codecs
+    add_inbound(
+        report,
+        stream,
         kind=transceiver.kind,
-        transportId=transport_id,
-        packetsReceived=stream.packets_received,
-        packetsLost=stream.packets_lost,
-        jitter=int(stream.jitter_units),
-        mid=stream.mid,
-        trackIdentifier=transceiver.receiver.track.id,
-        rid=stream.rid,
-        codecId=_add_codec(
-            report, transceiver.negotiated.receive_codecs, stream.payload_type, transport_id, now
-        ),
-        bytesReceived=stream.bytes_received,
-        headerBytesReceived=stream.header_bytes_received,
-        retransmittedPacketsReceived=stream.retransmitted_packets_received,
-        nackCount=stream.nack_count,
-        pliCount=stream.pli_count,
-        lastPacketReceivedTimestamp=stream.last_arrival,
+        track_id=receiver.track.id,
+        transport_id=transport_id,
+        frames=receiver.counts_of(stream.ssrc),
+        counts=receiver.counts,
+        codec_id=_add_codec(report, codecs, stream.payload_type, transport_id, now),
+        now=now,
     )
-    report.add(entry)
-    if stream.remote_ntp_timestamp is not None:
-        remote = RTCRemoteOutboundRtpStreamStats(
-            timestamp=now,
-            type="remote-outbound-rtp",
-            id=f"remote-outbound-rtp_{transport_id}_{stream.ssrc}",
-            ssrc=stream.ssrc,
-            kind=transceiver.kind,
-            transportId=transport_id,
-            packetsSent=stream.remote_packets_sent or 0,
-            bytesSent=stream.remote_bytes_sent or 0,
-            remoteTimestamp=_wall_clock(stream.remote_ntp_timestamp),
-            localId=entry.id,
-        )
-        entry.remoteId = remote.id
-        report.add(remote)
 
 
-async def _add_outbound(
-    report: RTCStatsReport, transceiver: RTCRtpTransceiver, now: datetime.datetime
-) -> None:
+def _add_outbound(report: RTCStatsReport, transceiver: RTCRtpTransceiver, now: datetime.datetime) -> None:
     sender = transceiver.sender
     if not sender.is_sending:
         return
-    transport_id = sender.transport._stats_id
-    of_aiortc = await sender.getStats()
     codecs = transceiver.negotiated.send_codecs
-    # Our own view comes before the other side's, which refers to it.
-    for plain in sorted(of_aiortc.values(), key=lambda entry: isinstance(entry, AiortcRemoteInbound)):
-        if isinstance(plain, aiortc.RTCOutboundRtpStreamStats):
-            codec = _add_codec(report, codecs, codecs[0].payloadType if codecs else None, transport_id, now)
-            report.add(
-                RTCOutboundRtpStreamStats(
-                    timestamp=now,
-                    type="outbound-rtp",
-                    id=f"outbound-rtp_{transport_id}_{plain.ssrc}",
-                    ssrc=plain.ssrc,
-                    kind=plain.kind,
-                    transportId=transport_id,
-                    packetsSent=plain.packetsSent,
-                    bytesSent=plain.bytesSent,
-                    trackId=sender.track.id if sender.track is not None else "",
-                    mid=transceiver.mid or "",
-                    codecId=codec,
-                    active=sender._enabled,
-                )
-            )
-        elif isinstance(plain, AiortcRemoteInbound):
-            _add_remote_inbound(report, plain, sender._ssrc, transport_id)
-
-
-def _add_remote_inbound(
-    report: RTCStatsReport, plain: AiortcRemoteInbound, ssrc: int, transport_id: str
-) -> None:
-    entry = RTCRemoteInboundRtpStreamStats(
-        timestamp=plain.timestamp,
-        type=plain.type,
-        id=f"remote-inbound-rtp_{transport_id}_{ssrc}",
-        ssrc=ssrc,
-        kind=plain.kind,
-        transportId=transport_id,
-        packetsReceived=plain.packetsReceived,
-        packetsLost=plain.packetsLost,
-        jitter=plain.jitter,
-        roundTripTime=plain.roundTripTime,
-        fractionLost=plain.fractionLost,
-        localId=f"outbound-rtp_{transport_id}_{ssrc}",
-    )
-    report.add(entry)
-    local: RTCStats | None = report.get(entry.localId)
-    if isinstance(local, RTCOutboundRtpStreamStats):
-        local.remoteId = entry.id
+    for entry in sender.stream_stats():
+        if isinstance(entry, RTCOutboundRtpStreamStats):
+            entry.codecId = _add_codec(report, codecs, sender.payload_type, entry.transportId, now)
+        report.add(entry)
 
 
 def _add_channels(report: RTCStatsReport, assembly: Assembly, now: datetime.datetime) -> None:
@@ -276,8 +197,3 @@ def _add_channels(report: RTCStatsReport, assembly: Assembly, now: datetime.date
                 bytesReceived=counts["bytes_received"],
             )
         )
-
-
-def _wall_clock(ntp_timestamp: int) -> datetime.datetime:
-    seconds = ntp_timestamp / 2**32 - _NTP_EPOCH
-    return datetime.datetime.fromtimestamp(max(seconds, 0.0), datetime.UTC)

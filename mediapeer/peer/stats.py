@@ -48,6 +48,21 @@ class RTCInboundRtpStreamStats(aiortc.RTCInboundRtpStreamStats):
     pliCount: int = 0
     lastPacketReceivedTimestamp: float | None = None
     "Seconds on the event loop's clock."
+    retransmittedBytesReceived: int = 0
+    firCount: int = 0
+    packetsRepaired: int = 0
+    "Packets of the track, over all its streams, that were missing and came after all."
+    packetsGivenUp: int = 0
+    "Packets of the track that were missing and not waited for any longer. Not W3C's."
+    framesReceived: int = 0
+    "Whole frames; none while nobody takes the track."
+    framesDecoded: int = 0
+    keyFramesDecoded: int = 0
+    framesDropped: int = 0
+    "Frames that were to be decoded and were not."
+    frameWidth: int | None = None
+    "Of the last decoded picture."
+    frameHeight: int | None = None
 
 
 @dataclass
@@ -59,6 +74,14 @@ class RTCOutboundRtpStreamStats(aiortc.RTCOutboundRtpStreamStats):
     remoteId: str | None = None
     active: bool = False
     "Whether the negotiation lets it flow."
+    headerBytesSent: int = 0
+    framesSent: int = 0
+    retransmittedPacketsSent: int = 0
+    retransmittedBytesSent: int = 0
+    nackCount: int = 0
+    "NACK packets that came."
+    pliCount: int = 0
+    "Requests for a keyframe that came, FIR among them."
 
 
 @dataclass
@@ -66,6 +89,8 @@ class RTCRemoteInboundRtpStreamStats(aiortc.RTCRemoteInboundRtpStreamStats):
     """What the other side says of a stream that goes out (webrtc-stats §8.8)."""
 
     localId: str = ""
+    totalRoundTripTime: float = 0.0
+    roundTripTimeMeasurements: int = 0
 
 
 @dataclass

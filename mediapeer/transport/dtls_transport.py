@@ -8,14 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from aiortc.exceptions import InvalidStateError
-from aiortc.rtcdtlstransport import (
-    DataReceiver,
-    RTCCertificate,
-    RTCDtlsParameters,
-    RtpReceiver,
-    RtpSender,
-)
-from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from aiortc.rtcdtlstransport import DataReceiver, RTCCertificate, RTCDtlsParameters
 from aiortc.stats import RTCStatsReport
 
 from mediapeer.dtls import (
@@ -58,6 +51,9 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
+_ENDED = (State.CLOSED, State.FAILED)
+
+
 class DatagramPath(Protocol):
     """What lies below: an ICE transport.
 
@@ -77,6 +73,10 @@ class DatagramPath(Protocol):
     @property
     def round_trip_time(self) -> float | None:
         """Seconds of a round trip to the peer, if known."""
+
+    @property
+    def arrival(self) -> float:
+        """When the datagram that is being handed up came, in seconds of the event loop's clock."""
 
     def heard(self) -> None:
         """An authenticated packet of the peer came."""
@@ -135,10 +135,19 @@ class DtlsTransport(GuardedEmitter):
         self._data_receiver: DataReceiver | None = None
         self._records: deque[bytes] = deque()
         self._drops: Counter[str] = Counter()
-        self._traffic: Counter[str] = Counter()
+        self._datagrams_sent = self._bytes_sent = self._datagrams_received = self._bytes_received = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._data_handlers = Sequencer(self._tasks, self._data_handler_failed, self._records_full)
-        self._media = MediaPath(self._drops, transport.heard, self._send_feedback, self._deliver_soon)
+        self._media_timer: asyncio.TimerHandle | None = None
+        self._media = MediaPath(
+            self._drops,
+            transport.heard,
+            self.send_media,
+            self._deliver_soon,
+            arm=self._arm_media,
+            clock=self._now,
+            round_trip_time=lambda: transport.round_trip_time,
+        )
         self._started_at = 0.0
         self._handshake_duration: float | None = None
         self._connect_path()
@@ -177,6 +186,23 @@ class DtlsTransport(GuardedEmitter):
     def getLocalParameters(self) -> RTCDtlsParameters:
         """The fingerprints of our certificate."""
         return RTCDtlsParameters(fingerprints=self._certificate.getFingerprints())
+
+    def send_media(self, data: bytes) -> bool:
+        """Protect a packet of RTP or RTCP and send it. Of the two, RTP is shed first when not everything can be sent.
+
+        :return: whether there was a path to send it on, and a key to protect it with. Else it is dropped; what was
+            broken, or shed below, is counted.
+        """
+        packet = self._media.protect(data)
+        if packet is None:
+            return False
+        try:
+            self._send(packet, droppable=not is_rtcp(data))
+        except ConnectionError:
+            # There may be a path again soon.
+            self._drops["unsent_datagrams"] += 1
+            return False
+        return True
 
     async def start(self, remoteParameters: RTCDtlsParameters) -> None:
         """Do the handshake with the peer whose fingerprints signaling delivered.
@@ -230,25 +256,12 @@ class DtlsTransport(GuardedEmitter):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._media.stop()
 
-    # What senders, receivers and SCTP see
+    # What SCTP sees
 
     def _set_role(self, role: str) -> None:
         if self._engine is None:
             self._role = role
-
-    def _register_rtp_receiver(self, receiver: RtpReceiver, parameters: RTCRtpReceiveParameters) -> None:
-        self._media.register_receiver(receiver, parameters)
-
-    def _unregister_rtp_receiver(self, receiver: RtpReceiver) -> None:
-        self._media.unregister_receiver(receiver)
-
-    def _register_rtp_sender(self, sender: RtpSender, parameters: RTCRtpSendParameters) -> None:
-        self._media.register_sender(sender, parameters)
-
-    def _unregister_rtp_sender(self, sender: RtpSender) -> None:
-        self._media.unregister_sender(sender)
 
     def _register_data_receiver(self, receiver: DataReceiver) -> None:
         if self._data_receiver not in (None, receiver):
@@ -259,18 +272,6 @@ class DtlsTransport(GuardedEmitter):
     def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
         if self._data_receiver is receiver:
             self._data_receiver = None
-
-    async def _send_rtp(self, data: bytes) -> None:
-        if self._state is not State.CONNECTED:
-            raise ConnectionError("RTP cannot be sent: the transport is not connected")
-        packet = self._media.protect(data, self._now())
-        if packet is None:
-            return
-        try:
-            self._send(packet, droppable=not is_rtcp(data))
-        except ConnectionError:
-            # There may be a path again soon. A sender of aiortc's would end for good at this.
-            self._drops["unsent_datagrams"] += 1
 
     async def _send_data(self, data: bytes) -> None:
         if self._state is not State.CONNECTED or self._engine is None:
@@ -311,13 +312,13 @@ class DtlsTransport(GuardedEmitter):
     def receive_datagram(self, data: bytes) -> None:
         """Take a datagram of the peer; sorted by its first byte (RFC 7983 §7). Raises nothing."""
         try:
-            self._traffic["datagrams_received"] += 1
-            self._traffic["bytes_received"] += len(data)
+            self._datagrams_received += 1
+            self._bytes_received += len(data)
             if not data:
                 self._drops["empty_datagrams"] += 1
             elif 128 <= data[0] <= 191:
-                if self._state not in (State.CLOSED, State.FAILED):
-                    self._media.receive(data, self._now())
+                if self._state not in _ENDED:
+                    self._media.receive(data, self._transport.arrival)
             elif 20 <= data[0] <= 63:
                 self._take_record(data)
             else:
@@ -391,22 +392,13 @@ class DtlsTransport(GuardedEmitter):
                 # The loss of the path is told by its state; until then this is a lost datagram like another.
                 self._drops["unsent_datagrams"] += 1
 
-    def _send_feedback(self, packet: bytes) -> None:
-        """Send RTCP that was made here, if it can be sent."""
-        try:
-            protected = self._media.protect(packet, self._now())
-            if protected is not None:
-                self._send(protected)
-        except ConnectionError:
-            self._drops["unsent_datagrams"] += 1
-
     def _send(self, datagram: bytes, *, droppable: bool = False) -> None:
         if droppable:
             self._transport.send_datagram(datagram, droppable=True)
         else:
             self._transport.send_datagram(datagram)
-        self._traffic["datagrams_sent"] += 1
-        self._traffic["bytes_sent"] += len(datagram)
+        self._datagrams_sent += 1
+        self._bytes_sent += len(datagram)
 
     def _act_on(self, event: Event) -> None:
         match event:
@@ -493,6 +485,22 @@ class DtlsTransport(GuardedEmitter):
             self._engine.handle_timeout(self._now())
             self._pump()
 
+    def _arm_media(self, when: float | None) -> None:
+        """Set the timer of the media path, or stop it."""
+        if self._media_timer is not None:
+            self._media_timer.cancel()
+            self._media_timer = None
+        if when is not None:
+            self._media_timer = asyncio.get_running_loop().call_at(when, self._on_media_timer)
+
+    def _on_media_timer(self) -> None:
+        self._media_timer = None
+        try:
+            self._media.handle_timeout(self._now())
+        except Exception as error:
+            logger.exception("the transport failed on a defect of its own")
+            self._fail(ConnectionError(f"internal error: {error}"))
+
     def _set_state(self, state: State) -> None:
         if state is self._state:
             return
@@ -514,10 +522,10 @@ class DtlsTransport(GuardedEmitter):
             timestamp=utc_now(),
             type="transport",
             id=self._stats_id,
-            packetsSent=self._traffic["datagrams_sent"],
-            packetsReceived=self._traffic["datagrams_received"],
-            bytesSent=self._traffic["bytes_sent"],
-            bytesReceived=self._traffic["bytes_received"],
+            packetsSent=self._datagrams_sent,
+            packetsReceived=self._datagrams_received,
+            bytesSent=self._bytes_sent,
+            bytesReceived=self._bytes_received,
             iceRole="controlling" if self._transport.controlling else "controlled",
             dtlsState=self.state,
             localCertificateId=local.id,

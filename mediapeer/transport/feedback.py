@@ -1,45 +1,56 @@
-"""RTCP: to whom the peer's goes, and ours made to say what the peer knows."""
+"""RTCP: to whom the peer's goes, and what we tell the peer of its streams."""
 
 import logging
-import struct
+import math
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
-from aiortc.rtcdtlstransport import RtpSender
-from aiortc.rtp import (
-    RTCP_PSFB_APP,
-    RTCP_PSFB_PLI,
-    RTCP_RTPFB_NACK,
-    AnyRtcpPacket,
-    RtcpByePacket,
-    RtcpPacket,
-    RtcpPsfbPacket,
-    RtcpReceiverInfo,
-    RtcpRrPacket,
-    RtcpRtpfbPacket,
-    RtcpSdesPacket,
-    RtcpSrPacket,
-    pack_remb_fci,
-    unpack_remb_fci,
-)
-
-from mediapeer.rtp import InboundStream, RtpRouter, rtcp
+from mediapeer.rtp import InboundStream, KeyframeRequest, RtpRouter, rtcp
+from mediapeer.rtp.congestion import ArrivalRecorder
+from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.transport.routes import MediaSection
-from mediapeer.transport.sequencer import Sequencer
 
 logger = logging.getLogger(__name__)
 
-#: What parsers raise on malformed input.
-PARSE_ERRORS = (ValueError, LookupError, struct.error)
-#: How many packets one NACK may ask for again: more a sender does not remember (aiortc's ``RTP_HISTORY_SIZE``).
+#: How many packets one NACK of the peer may ask for again: more is no repair.
 MAXIMUM_NACKS = 128
-#: Seconds between two requests for a keyframe of one stream.
-KEYFRAME_INTERVAL = 0.5
 #: Seconds that a stream is reported on after its last packet.
 REPORTED = 10.0
+#: Seconds between two receiver reports, on average, by whether there is video among what is received.
+VIDEO_INTERVAL = 1.0
+AUDIO_INTERVAL = 2.5
+#: Seconds between two transport-wide feedbacks.
+ARRIVALS_INTERVAL = 0.1
+#: Seconds after a packet with a transport-wide sequence number in which the path is not estimated here.
+ARRIVALS_COUNT = 5.0
 #: The SSRC of feedback where there is no sender of ours; browsers take the same.
 DEFAULT_FEEDBACK_SSRC = 1
-_CNAME = 1
+
+
+class MediaSender(Protocol):
+    """Who sends a stream of ours, and is told what the peer says of it. No method may block."""
+
+    @property
+    def ssrc(self) -> int:
+        """Of the stream."""
+
+    @property
+    def rtx_ssrc(self) -> int | None:
+        """Of its retransmissions, if it has such a stream. What the peer reports on them is not told."""
+
+    def receive_report(self, block: ReportBlock, now: float) -> None:
+        """The peer reports on the stream."""
+
+    def receive_nack(self, numbers: Sequence[int], now: float) -> None:
+        """The peer misses packets of the stream, each named once, :data:`MAXIMUM_NACKS` at most."""
+
+    def receive_keyframe_request(self, now: float) -> None:
+        """The peer wants a keyframe. It may say so at any rate."""
+
+    def receive_bitrate(self, bits_per_second: int, now: float) -> None:
+        """The peer says how much the path can carry, for all streams that it named together."""
 
 
 class Feedback:
@@ -48,8 +59,8 @@ class Feedback:
     :param router: knows the streams.
     :param sections: by MID.
     :param counters: told what was dropped and why.
-    :param sequencer: runs what senders do about feedback.
     :param send: sends an RTCP packet.
+    :param on_error: told what a sender raised.
     """
 
     def __init__(
@@ -57,18 +68,51 @@ class Feedback:
         router: RtpRouter,
         sections: Mapping[str, MediaSection],
         counters: Counter[str],
-        sequencer: Sequencer,
-        send: Callable[[bytes], None],
+        send: Callable[[bytes], object],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self.ssrc = DEFAULT_FEEDBACK_SSRC
         "The SSRC that our feedback bears."
-        self.senders: dict[int, RtpSender] = {}
-        "By SSRC."
+        self.cname: str | None = None
+        "The name that our reports bear, if any."
+        self.next_timeout = math.inf
+        "When :meth:`handle_timeout` has something to do."
+        self.is_reporting = False
+        "Whether reports go out; :meth:`begin_reports` begins, and it ends when nothing has flowed for a while."
+        self.last_numbered = -math.inf
+        "When a packet with a transport-wide sequence number came last."
         self._router = router
         self._sections = sections
         self._counters = counters
-        self._sequencer = sequencer
         self._send = send
+        self._on_error = on_error
+        self._senders: dict[int, MediaSender] = {}
+        self._report_at = math.inf
+        self._arrivals = ArrivalRecorder()
+        self._arrivals_at = math.inf
+        self._arrivals_ssrc = 0
+        self._fir_count = 0
+
+    # Senders
+
+    def add_sender(self, sender: MediaSender) -> None:
+        """Tell ``sender`` what the peer says of its streams."""
+        self._senders[sender.ssrc] = sender
+        if sender.rtx_ssrc is not None:
+            self._senders[sender.rtx_ssrc] = sender
+
+    def remove_sender(self, sender: MediaSender) -> None:
+        """Tell it nothing any more."""
+        self._senders = {ssrc: other for ssrc, other in self._senders.items() if other is not sender}
+
+    def _tell(self, ssrc: int, tell: Callable[[MediaSender], None]) -> None:
+        sender = self._senders.get(ssrc)
+        if sender is None:
+            return
+        try:
+            tell(sender)
+        except Exception as error:
+            self._on_error(error)
 
     # From the peer
 
@@ -77,173 +121,159 @@ class Feedback:
         try:
             packets = rtcp.split(data)
         except rtcp.RtcpError as error:
-            self._drop("malformed_rtcp", error)
+            self._drop(error)
             return
         for packet in packets:
             try:
-                parsed = RtcpPacket.parse(packet)
-            except PARSE_ERRORS as error:
-                self._drop("malformed_rtcp", error)
-                continue
-            for one in parsed:
-                self._take(one, now)
+                parsed = rtcp.parse_packet(packet)
+            except rtcp.RtcpError as error:
+                self._drop(error)
+            else:
+                self._take(parsed, now)
 
-    def _drop(self, reason: str, error: Exception) -> None:
-        self._counters[reason] += 1
+    def _drop(self, error: Exception) -> None:
+        self._counters["malformed_rtcp"] += 1
         logger.debug("an RTCP packet was dropped: %s", error)
 
-    def _take(self, packet: AnyRtcpPacket, now: float) -> None:
-        if isinstance(packet, RtcpSrPacket):
-            self._take_sender_report(packet, now)
-        elif isinstance(packet, RtcpByePacket):
-            self._take_goodbye(packet)
-        elif isinstance(packet, RtcpSdesPacket):
-            self._take_names(packet)
-        elif isinstance(packet, RtcpRtpfbPacket) and packet.fmt == RTCP_RTPFB_NACK:
-            # A sender answers each number it is told, also when it is told one a thousand times.
-            packet.lost = list(dict.fromkeys(packet.lost))[:MAXIMUM_NACKS]
-        for sender in self._senders_concerned(packet):
-            self._sequencer.run(sender._handle_rtcp_packet(packet))
+    def _take(self, packet: rtcp.RtcpPacket, now: float) -> None:
+        match packet:
+            case rtcp.SenderReport():
+                self._take_sender_report(packet, now)
+                self._take_blocks(packet.reports, now)
+            case rtcp.ReceiverReport():
+                self._take_blocks(packet.reports, now)
+            case rtcp.Nack():
+                numbers = list(dict.fromkeys(packet.sequence_numbers))[:MAXIMUM_NACKS]
+                self._tell(packet.media_ssrc, lambda sender: sender.receive_nack(numbers, now))
+            case rtcp.PictureLossIndication():
+                self._tell(packet.media_ssrc, lambda sender: sender.receive_keyframe_request(now))
+            case rtcp.FullIntraRequest():
+                # It names its sources in its entries, and none in its header (RFC 5104 §4.3.1.2); but some do.
+                ssrcs = [packet.media_ssrc, *(ssrc for ssrc, _ in packet.entries)]
+                self._tell_each(ssrcs, lambda sender: sender.receive_keyframe_request(now))
+            case rtcp.Remb():
+                self._tell_each(packet.ssrcs, lambda sender: sender.receive_bitrate(packet.bitrate, now))
+            case rtcp.SourceDescription():
+                for ssrc, cname in packet.cnames.items():
+                    if (stream := self._router.stream(ssrc)) is not None:
+                        stream.cname = cname
+            case rtcp.Goodbye():
+                self._take_goodbye(packet)
 
-    def _take_sender_report(self, packet: RtcpSrPacket, now: float) -> None:
-        stream = self._router.stream(packet.ssrc)
-        info = packet.sender_info
-        if stream is not None:
-            stream.receive_report(
-                info.ntp_timestamp, info.rtp_timestamp, info.packet_count, info.octet_count, now
-            )
-        section = self._sections.get(self._router.section_of(packet.ssrc) or "")
-        if section is None or section.routes.receiver is None or not section.is_started:
-            return
-        if not section.is_direct:
-            selector = section.selector
-            if stream is None or stream is not selector.current or selector.ssrc is None:
-                return
-            packet = RtcpSrPacket(selector.ssrc, info, packet.reports)
-        section.run(section.routes.receiver._handle_rtcp_packet(packet))
+    def _tell_each(self, ssrcs: Sequence[int], tell: Callable[[MediaSender], None]) -> None:
+        """Tell the senders of these sources, each once."""
+        concerned = dict.fromkeys(self._senders[ssrc].ssrc for ssrc in ssrcs if ssrc in self._senders)
+        for ssrc in concerned:
+            self._tell(ssrc, tell)
 
-    def _take_goodbye(self, packet: RtcpByePacket) -> None:
-        """A source has ended (RFC 3550 §6.6). That ends no track: another layer, or another source, may go on."""
+    def _take_sender_report(self, report: rtcp.SenderReport, now: float) -> None:
+        stream = self._router.stream(report.ssrc)
+        if stream is not None and not stream.receive_report(
+            report.ntp_timestamp, report.rtp_timestamp, report.packet_count, report.octet_count, now
+        ):
+            self._counters["disbelieved_sender_reports"] += 1
+
+    def _take_blocks(self, blocks: Sequence[ReportBlock], now: float) -> None:
         told = set()
-        for ssrc in packet.sources:
-            stream = self._router.stream(ssrc)
-            if stream is not None:
-                stream.ended = True
-            mid = self._router.section_of(ssrc)
-            section = self._sections.get(mid) if mid is not None else None
-            if section is not None and section.is_direct and mid not in told:
-                told.add(mid)
-                if section.routes.receiver is not None:
-                    section.run(section.routes.receiver._handle_rtcp_packet(packet))
-
-    def _take_names(self, packet: RtcpSdesPacket) -> None:
-        for chunk in packet.chunks:
-            stream = self._router.stream(chunk.ssrc)
-            for kind, value in chunk.items:
-                if stream is not None and kind == _CNAME:
-                    stream.cname = value.decode("utf-8", "replace")
-
-    def _senders_concerned(self, packet: AnyRtcpPacket) -> list[RtpSender]:
-        ssrcs: list[int] = []
-        if isinstance(packet, RtcpRrPacket | RtcpSrPacket):
-            ssrcs = [report.ssrc for report in packet.reports]
-        elif isinstance(packet, RtcpPsfbPacket) and packet.fmt == rtcp.FULL_INTRA_REQUEST:
-            # It names its sources in its entries, and none in its header (RFC 5104 §4.3.1.2).
-            ssrcs = [packet.media_ssrc, *rtcp.requested_ssrcs(packet.fci)]
-        elif isinstance(packet, RtcpPsfbPacket) and packet.fmt == RTCP_PSFB_APP:
-            try:
-                ssrcs = unpack_remb_fci(packet.fci)[1]
-            except PARSE_ERRORS:
-                ssrcs = [packet.media_ssrc]
-        elif isinstance(packet, RtcpPsfbPacket | RtcpRtpfbPacket):
-            ssrcs = [packet.media_ssrc]
-        # In order, each once.
-        return list(dict.fromkeys(self.senders[ssrc] for ssrc in ssrcs if ssrc in self.senders))
-
-    # From us
-
-    def outgoing(self, data: bytes, now: float) -> bytes | None:
-        """What to send in place of RTCP that a sender or a receiver made; ``None`` for nothing.
-
-        A receiver reports on the one stream it sees. The peer is told of the streams that there are: numbers and
-        SSRCs are its own, and reports cover every layer and every retransmission stream.
-        """
-        if data[1] not in (rtcp.RECEIVER_REPORT, rtcp.TRANSPORT_FEEDBACK, rtcp.PAYLOAD_FEEDBACK):
-            return data
-        try:
-            parsed = RtcpPacket.parse(data)
-        except PARSE_ERRORS:
-            return data  # not of aiortc's making, and none of ours to judge
-        if len(parsed) != 1:
-            return data
-        packet = parsed[0]
-        if isinstance(packet, RtcpRrPacket) and packet.reports:
-            return self._outgoing_report(packet, data, now)
-        if isinstance(packet, RtcpRtpfbPacket) and packet.fmt == RTCP_RTPFB_NACK:
-            return self._outgoing_nack(packet, data)
-        if isinstance(packet, RtcpPsfbPacket) and packet.fmt == RTCP_PSFB_PLI:
-            return self._outgoing_keyframe_request(packet, data, now)
-        return data
-
-    def _seen_by_receiver(self, ssrc: int) -> MediaSection | None:
-        for section in self._sections.values():
-            if not section.is_direct and section.selector.ssrc == ssrc:
-                return section
-        return None
-
-    def _outgoing_report(self, packet: RtcpRrPacket, data: bytes, now: float) -> bytes | None:
-        blocks: list[bytes] = []
-        found = False
-        seen: RtcpReceiverInfo
-        for seen in packet.reports:
-            section = self._seen_by_receiver(seen.ssrc)
-            if section is None:
-                blocks.append(bytes(seen))
+        for block in blocks:
+            sender = self._senders.get(block.ssrc)
+            if sender is None or sender.ssrc != block.ssrc or block.ssrc in told:
                 continue
-            found = True
-            blocks += [
-                stream.report_block(now)
-                for stream in self._router.streams_of(section.mid)
-                if stream.is_flowing(now, REPORTED)
-            ]
-        if not found:
-            return data
-        return rtcp.receiver_report(packet.ssrc, blocks) if blocks else None
+            told.add(block.ssrc)
+            try:
+                sender.receive_report(block, now)
+            except Exception as error:
+                self._on_error(error)
 
-    def _outgoing_nack(self, packet: RtcpRtpfbPacket, data: bytes) -> bytes | None:
-        section = self._seen_by_receiver(packet.media_ssrc)
-        if section is None or section.selector.current is None:
-            return data
-        selector, current = section.selector, section.selector.current
-        numbers = (selector.original_sequence_number(number) for number in packet.lost)
-        lost = sorted({number for number in numbers if number is not None})
-        if not lost:
-            return None
-        current.nack_count += 1
-        return bytes(RtcpRtpfbPacket(packet.fmt, packet.ssrc, current.ssrc, lost))
+    def _take_goodbye(self, packet: rtcp.Goodbye) -> None:
+        """A source has ended (RFC 3550 §6.6). That ends no track: another layer, or another source, may go on."""
+        for ssrc in packet.ssrcs:
+            if (stream := self._router.stream(ssrc)) is not None:
+                stream.ended = True
 
-    def _outgoing_keyframe_request(self, packet: RtcpPsfbPacket, data: bytes, now: float) -> bytes | None:
-        section = self._seen_by_receiver(packet.media_ssrc)
-        if section is None or section.selector.current is None:
-            return data
-        current = section.selector.current
-        current.pli_count += 1
-        current.keyframe_asked = now
-        return bytes(RtcpPsfbPacket(packet.fmt, packet.ssrc, current.ssrc))
+    # Requests
 
-    def ask_keyframe(self, stream: InboundStream, now: float) -> None:
-        """Ask the peer for a keyframe (RFC 4585 §6.3.1), unless it was asked just now."""
-        if stream.keyframe_asked is not None and now - stream.keyframe_asked < KEYFRAME_INTERVAL:
-            return
-        stream.keyframe_asked = now
-        stream.pli_count += 1
-        self._send(bytes(RtcpPsfbPacket(RTCP_PSFB_PLI, self.ssrc, stream.ssrc)))
+    def send_requests(self, section: MediaSection, now: float) -> None:
+        """Ask the peer for what the receiver of a section misses (RFC 4585, RFC 5104)."""
+        for request in section.receiver.requests(now):
+            stream = self._router.stream(request.ssrc)
+            if isinstance(request, KeyframeRequest):
+                self._ask_keyframe(request.ssrc, stream, section.section.feedback)
+                continue
+            if stream is not None:
+                stream.nack_count += 1
+            self._send(rtcp.Nack(self.ssrc, request.ssrc, request.sequence_numbers).serialize())
+
+    def _ask_keyframe(self, ssrc: int, stream: InboundStream | None, feedback: frozenset[str]) -> None:
+        """By a Picture Loss Indication, or by a Full Intra Request where only that was negotiated."""
+        if "ccm fir" in feedback and "nack pli" not in feedback:
+            self._fir_count = (self._fir_count + 1) & 0xFF
+            if stream is not None:
+                stream.fir_count += 1
+            self._send(rtcp.FullIntraRequest(self.ssrc, [(ssrc, self._fir_count)]).serialize())
+        else:
+            if stream is not None:
+                stream.pli_count += 1
+            self._send(rtcp.PictureLossIndication(self.ssrc, ssrc).serialize())
+
+    # Reports
+
+    def begin_reports(self, now: float) -> None:
+        """RTP has come, and nothing is reported yet."""
+        self.is_reporting = True
+        # The first one sooner (RFC 3550 §6.2).
+        self._report_at = now + 0.5 * self._interval()
+        self._set_timeout()
+
+    def note_arrival(self, number: int, ssrc: int, now: float) -> None:
+        """A packet with a transport-wide sequence number has come."""
+        self.last_numbered = now
+        self._arrivals_ssrc = ssrc
+        self._arrivals.add(number, now)
+        if self._arrivals_at == math.inf:
+            self._arrivals_at = now + ARRIVALS_INTERVAL
+            self._set_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        """Send what is due. When nothing flows, nothing is due any more."""
+        if now >= self._arrivals_at:
+            self._arrivals_at = math.inf
+            for feedback in self._arrivals.feedback(self.ssrc, self._arrivals_ssrc):
+                self._send(feedback.serialize())
+        if now >= self._report_at:
+            self.is_reporting = self._report(now)
+            self._report_at = now + self._interval() if self.is_reporting else math.inf
+        self._set_timeout()
+
+    def _set_timeout(self) -> None:
+        self.next_timeout = min(self._report_at, self._arrivals_at)
+
+    def end(self) -> None:
+        """Nothing is to be sent any more."""
+        self.is_reporting = False
+        self._report_at = self._arrivals_at = self.next_timeout = math.inf
+        self._arrivals = ArrivalRecorder()
+
+    def _interval(self) -> float:
+        """Seconds until the next report, not the same every time: so that many ends do not report at once."""
+        has_video = any(section.section.kind == "video" for section in self._sections.values())
+        return (VIDEO_INTERVAL if has_video else AUDIO_INTERVAL) * random.uniform(0.5, 1.5)
+
+    def _report(self, now: float) -> bool:
+        """Report on all streams that flow, retransmissions too; whether there was any."""
+        streams = [stream for stream in self._router.streams() if stream.is_flowing(now, REPORTED)]
+        for start in range(0, len(streams), rtcp.MAXIMUM_COUNT):
+            blocks = [stream.report_block(now) for stream in streams[start : start + rtcp.MAXIMUM_COUNT]]
+            data = rtcp.ReceiverReport(self.ssrc, blocks).serialize()
+            if self.cname is not None:
+                data += rtcp.SourceDescription({self.ssrc: self.cname}).serialize()
+            self._send(data)
+        return bool(streams)
 
     def report_bitrate(self, bitrate: int, now: float) -> None:
         """Tell the peer how much the path can carry (draft-alvestrand-rmcat-remb-03)."""
         ssrcs = [stream.ssrc for stream in self._media_streams(now)][:31]
-        fci = pack_remb_fci(bitrate, ssrcs)
-        self._send(bytes(RtcpPsfbPacket(RTCP_PSFB_APP, self.ssrc, 0, fci)))
+        self._send(rtcp.Remb(self.ssrc, bitrate, ssrcs).serialize())
 
     def _media_streams(self, now: float) -> Iterator[InboundStream]:
         for stream in self._router.streams():

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
@@ -87,6 +88,37 @@ async def test_checks_go_by_username_and_data_by_claimed_address() -> None:
     mux.release(sessions["bbbb"])
     peer.send(b"\x16 after its release")
     await until(lambda: mux.counters["unchecked_address"] == 2)
+    peer.close()
+    await mux.close()
+
+
+@on_every_loop
+async def test_datagrams_came_when_they_came_and_not_when_the_loop_saw_them() -> None:
+    mux, bound, peer = await opened()
+    begun = asyncio.get_running_loop().time()
+    peer.send(b"\x80 first")
+    time.sleep(0.02)  # noqa: ASYNC251  a loop that is busy with something else
+    peer.send(b"\x80 second")
+    time.sleep(0.02)  # noqa: ASYNC251
+    arrivals = []
+    for _ in range(2):
+        bound.receive(2048)
+        arrivals.append(bound.arrival)
+    assert arrivals[0] == pytest.approx(begun, abs=0.015)
+    assert arrivals[1] - arrivals[0] >= 0.018
+    peer.close()
+    await mux.close()
+
+
+@on_every_loop
+async def test_no_arrival_lies_in_the_future_or_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    mux, bound, peer = await opened()
+    now = time.time()
+    for somebody_set_the_clock_by in (-3600.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda wrong=now + somebody_set_the_clock_by: wrong)
+        peer.send(b"\x80")
+        bound.receive(2048)
+        assert bound.arrival == pytest.approx(asyncio.get_running_loop().time(), abs=0.1)
     peer.close()
     await mux.close()
 

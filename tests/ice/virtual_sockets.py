@@ -34,10 +34,11 @@ class VirtualUdp:
         if self.readable is not None:
             self.readable()
 
-    def recvfrom(self, size: int) -> tuple[bytes, Address]:
+    def recvmsg(self, size: int, _: int) -> tuple[bytes, list[Any], int, Address]:
         if not self._queue:
             raise BlockingIOError
-        return self._queue.popleft()
+        data, source = self._queue.popleft()
+        return data, [], 0, source
 
     def sendto(self, data: bytes, destination: tuple[Any, ...]) -> None:
         self._loop.network.send(Datagram(data, self._address, (destination[0], destination[1])))

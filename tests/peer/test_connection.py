@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import re
 from typing import Any
 
 import aiortc
@@ -351,6 +352,8 @@ async def test_statistics_have_the_names_of_w3c(loopback: None) -> None:
     assert sent.ssrc == received.ssrc == by_type[0]["remote-inbound-rtp"].ssrc
     assert sent.packetsSent == received.packetsReceived > 0
     assert received.mid == sent.mid == "0"
+    assert received.framesReceived >= received.framesDecoded >= received.keyFramesDecoded > 0
+    assert (received.frameWidth, received.frameHeight, received.framesDropped) == (320, 240, 0)
     assert reports[1][received.codecId].mimeType == "video/VP8"
     assert reports[1][received.remoteId].localId == received.id
     assert reports[0][sent.remoteId].localId == sent.id
@@ -408,6 +411,20 @@ async def test_servers_can_be_changed_and_what_cannot_be_is_said() -> None:
     await peer.close()
     with pytest.raises(mediapeer.InvalidStateError, match="closed"):
         peer.setConfiguration(RTCConfiguration())
+
+
+async def test_codecs_are_named_once_and_for_all() -> None:
+    """The order that a program names is that of a real connection's offer; it cannot be changed in mid-call."""
+    with pytest.raises(ValueError, match="no codec 'theora'"):
+        RTCPeerConnection(RTCConfiguration(codecs=["theora"]))
+    configuration = RTCConfiguration(iceAddresses=["127.0.0.1"], codecs=["AV1", "VP8"])
+    peer = RTCPeerConnection(configuration)
+    peer.addTransceiver("video", direction="recvonly")
+    offer = (await peer.createOffer()).sdp
+    assert re.findall(r"a=rtpmap:\d+ (\w+)/90000", offer) == ["AV1", "rtx", "VP8", "rtx"]
+    with pytest.raises(mediapeer.InvalidModificationError, match="codecs"):
+        peer.setConfiguration(RTCConfiguration(iceAddresses=["127.0.0.1"]))
+    await peer.close()
 
 
 @virtual

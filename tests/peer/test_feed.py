@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from mediapeer.peer.sender import TrackFeed
+from mediapeer.peer.feed import TrackFeed
 from tests.media.tracks import PushTrack, picture, settle, tone
 
 

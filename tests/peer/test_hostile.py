@@ -4,17 +4,13 @@ import asyncio
 import logging
 import os
 import random
-import threading
 
 import aiortc
 import pytest
-from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 
-import mediapeer
-from mediapeer.peer.frames import WAITING_FRAMES, WAITING_PIXELS, EncodedFrames, LatestFrames
+from mediapeer.peer.frames import WAITING_FRAMES, WAITING_PIXELS, LatestFrames
 from tests.ice.virtual_sockets import virtual_bind_all
-from tests.peer.calls import negotiate
-from tests.peer.test_silence import Call, answers, peer_at
+from tests.peer.test_silence import Call, answers
 from tests.transport.virtual import DELAY, Datagram, Network, until, virtual
 
 STRANGER = ("198.51.100.66", 6666)
@@ -172,41 +168,3 @@ async def test_large_pictures_wait_in_small_numbers_and_huge_ones_not_at_all() -
     for _ in range(20):
         await frames.put(Picture(1280, 720))
     assert frames.qsize() == 20
-
-
-def test_what_waits_for_the_decoder_is_bounded_and_its_end_waits_for_nothing() -> None:
-    """aiortc joins the decoder's thread on the event loop, which must not decode a backlog first."""
-    dropped: list[str] = []
-    wants_keyframe = threading.Event()
-    waiting = EncodedFrames("video", wants_keyframe, dropped.append)
-    for number in range(WAITING_FRAMES["video"]):
-        waiting.put(number)
-    assert not wants_keyframe.is_set()
-    waiting.put("one too many")
-    assert wants_keyframe.is_set()
-    assert dropped == ["frames_not_decoded"] * WAITING_FRAMES["video"]
-    assert waiting.get_nowait() == "one too many"
-    for number in range(10):
-        waiting.put(number)
-    waiting.put(None)
-    assert waiting.get_nowait() is None
-    assert waiting.empty()
-
-
-@virtual
-async def test_tracks_of_a_connection_have_such_queues(network: Network) -> None:
-    offerer, answerer = peer_at("192.0.2.1"), peer_at("192.0.2.2")
-    offerer.addTransceiver("audio")
-    offerer.addTransceiver("video")
-    tracks: list[mediapeer.MediaStreamTrack] = []
-    answerer.on("track", tracks.append)
-    await negotiate(offerer, answerer)
-    assert [type(getattr(track, "_queue", None)) for track in tracks] == [LatestFrames, LatestFrames]
-    for receiver in answerer.getReceivers():
-        await receiver.receive(RTCRtpReceiveParameters())  # what the first packet does
-    queues = [
-        getattr(receiver, "_RTCRtpReceiver__decoder_queue", None) for receiver in answerer.getReceivers()
-    ]
-    assert [type(queue) for queue in queues] == [EncodedFrames, EncodedFrames]
-    await offerer.close()
-    await answerer.close()

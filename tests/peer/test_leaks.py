@@ -15,6 +15,7 @@ import aiortc
 import pytest
 
 import mediapeer
+from mediapeer.peer.decoding import THREAD_NAME
 from tests.peer.calls import Tone, aiortcs, echo, negotiate, ours, state
 
 #: How many calls go on at once.
@@ -127,8 +128,9 @@ def descriptors() -> list[str]:
 
 
 def threads() -> list[str]:
-    """The threads there are, without those of the event loop's pool, which it keeps for later."""
-    return [thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
+    """The threads there are, without those of the pools that all calls share, which are kept for later."""
+    shared = ("asyncio_", THREAD_NAME)
+    return [thread.name for thread in threading.enumerate() if not thread.name.startswith(shared)]
 
 
 def objects() -> Counter[str]:

@@ -1,14 +1,15 @@
 """Codecs, header extensions and simulcast in offers and answers."""
 
+from dataclasses import replace
+
 import pytest
 from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 
 from mediapeer.peer.agreement import MAXIMUM_RIDS
 from mediapeer.peer.codecs import (
+    ABS_CAPTURE_TIME_URI,
     ABS_SEND_TIME_URI,
-    AV1,
     DEFAULT_CODECS,
-    H265,
     MID_URI,
     TRANSPORT_CC_URI,
     VP9,
@@ -69,7 +70,7 @@ def test_browsers_offers_are_answered(name: str) -> None:
         ]
         for codec in ours.codecs:
             assert identity(ours.kind, codec) == identity(ours.kind, offered[codec.payload_type])
-            assert set(codec.feedback) <= set(offered[codec.payload_type].feedback) - {"transport-cc"}
+            assert set(codec.feedback) <= set(offered[codec.payload_type].feedback)
         extensions = {extension.id: extension.uri for extension in theirs.header_extensions}
         assert {
             extension.id: extension.uri for extension in ours.header_extensions
@@ -92,30 +93,58 @@ def test_what_browsers_offer_is_received() -> None:
     peer.answer(BROWSER_OFFERS["chromium-default"])
     audio, video = peer.negotiation.transceivers
     assert [codec.mimeType for codec in audio.negotiated.receive_codecs] == [
-        "audio/opus", "audio/G722", "audio/PCMU", "audio/PCMA",
+        "audio/opus", "audio/red", "audio/G722", "audio/PCMU", "audio/PCMA",
     ]  # fmt: skip
+    assert audio.negotiated.receive_codecs[1].parameters == {"111/111": None}
     received = [codec.payloadType for codec in video.negotiated.receive_codecs]
-    assert received == [96, 97, 102, 103, 104, 107, 108, 109, 114, 115, 116, 117, 39, 40]
+    assert received == [
+        96, 97, 102, 103, 104, 107, 108, 109, 114, 115, 116, 117, 39, 40, 45, 46, 98, 99, 100, 101,
+    ]  # fmt: skip
     sent = [codec.payloadType for codec in video.negotiated.send_codecs]
-    assert sent == [96, 97, 102, 103, 108, 109], "our encoder has no other profiles, and fragments"
+    assert sent[:6] == [96, 97, 102, 103, 108, 109], "our encoder has no other profiles, and fragments"
+    assert sent[6:] == [116, 117, 45, 46, 98, 99, 100, 101], "what only an encoded track can give comes last"
+    assert [codec.name for codec in audio.negotiated.send_codecs] == ["opus", "G722", "PCMU", "PCMA"]
     rtx = video.negotiated.send_codecs[1]
     assert (rtx.name, rtx.parameters) == ("rtx", {"apt": 96})
     assert [(item.type, item.parameter) for item in video.negotiated.send_codecs[0].rtcpFeedback] == [
-        ("goog-remb", None), ("ccm", "fir"), ("nack", None), ("nack", "pli"),
+        ("goog-remb", None), ("transport-cc", None), ("ccm", "fir"), ("nack", None), ("nack", "pli"),
     ]  # fmt: skip
     assert video.negotiated.remote_ssrc_groups == (("FID", (1089793278, 2155348098)),)
     assert video.negotiated.remote_ssrcs == (1089793278, 2155348098)
 
 
 class TestCodecs:
-    def test_what_is_added_to_the_registry_is_taken(self) -> None:
-        peer = Negotiator(codecs=CodecRegistry((*DEFAULT_CODECS, VP9, AV1, H265)))
-        answer = SessionDescription.parse(peer.answer(BROWSER_OFFERS["chromium-default"]))
+    @pytest.mark.parametrize("direction", ["sendrecv", "sendonly"])
+    def test_what_is_recorded_as_it_comes_is_taken_in_every_section(self, direction: str) -> None:
+        ours = Negotiator()
+        ours.add_track("video")
+        offer = BROWSER_OFFERS["chromium-default"].replace("a=sendrecv", f"a={direction}")
+        answer = SessionDescription.parse(ours.answer(offer))
+        assert answer.media[1].direction == {"sendrecv": "sendrecv", "sendonly": "recvonly"}[direction]
         accepted = [codec for codec in answer.media[1].codecs if codec.name in ("VP9", "AV1")]
         assert [(codec.payload_type, codec.parameters) for codec in accepted] == [
             (45, {"level-idx": "5", "profile": "0", "tier": "0"}),
             (98, {"profile-id": "0"}),
+            (100, {"profile-id": "2"}),
         ]
+        h265 = Codec(49, "H265", 90000, None, {"level-id": "93", "profile-id": "1", "tier-flag": "0"})
+        assert names(SessionDescription.parse(Negotiator().answer(offer_with([h265]))).media[0]) == ["H265"]
+
+    def test_offers_name_them_after_what_we_encode(self) -> None:
+        ours = Negotiator("a")
+        for direction in ("sendrecv", "sendonly", "recvonly"):
+            ours.add("video", direction)
+        sections = ours.negotiation.create_offer().media
+        for media in sections:
+            found = list(dict.fromkeys(name for name in names(media) if name != "rtx"))
+            assert found == ["VP8", "H264", "VP9", "AV1", "H265"]
+            numbers = [codec.payload_type for codec in media.codecs]
+            assert len(set(numbers)) == len(numbers)
+        modes = [
+            {codec.parameter("packetization-mode") for codec in media.codecs if codec.name == "H264"}
+            for media in sections
+        ]
+        assert modes == [{"0", "1"}, {"1"}, {"0", "1"}], "without fragments nothing is sent"
 
     @pytest.mark.parametrize(
         ("theirs", "taken"),
@@ -126,7 +155,8 @@ class TestCodecs:
             (h264(100, "4d0032"), True),
             (h264(100, "640c34"), True),
             (h264(100, None), True),
-            (h264(100, "f4001f"), False),
+            (h264(100, "f4001f"), True),
+            (h264(100, "6e001f", mode=None), True),
             (h264(100, "42e01f", mode="2"), False),
             (h264(100, "nonsense"), False),
             (h264(100, "zz001f"), False),
@@ -176,7 +206,7 @@ class TestCodecs:
     def test_a_codec_we_can_only_receive_makes_us_only_receive(self) -> None:
         ours = Negotiator()
         ours.add_track("video")
-        ours.answer(offer_with([h264(100, "640032")]))
+        ours.answer(offer_with([h264(100, "640032", mode="0")]))
         (video,) = ours.negotiation.transceivers
         assert video.current_direction == "recvonly"
         assert video.negotiated.send_codecs == ()
@@ -188,11 +218,14 @@ class TestCodecs:
         ours.add("audio")
         media = ours.negotiation.create_offer().media
         assert [(codec.payload_type, codec.name) for codec in media[0].codecs] == [
-            (77, "PCMU"), (120, "opus"), (9, "G722"), (8, "PCMA"),
+            (77, "PCMU"), (120, "opus"), (63, "red"), (9, "G722"), (8, "PCMA"),
         ]  # fmt: skip
         assert {codec.name: codec.payload_type for codec in media[1].codecs} == {
-            "opus": 120, "G722": 9, "PCMU": 77, "PCMA": 8,
+            "opus": 120, "red": 63, "G722": 9, "PCMU": 77, "PCMA": 8,
         }  # fmt: skip
+        assert [section.codecs[index].parameters for section, index in zip(media, (2, 1), strict=True)] == [
+            {"120/120": None}
+        ] * 2
         assert theirs.negotiation.transceivers == []
 
     def test_a_number_that_the_peer_uses_is_not_given_to_something_else(self) -> None:
@@ -292,12 +325,125 @@ class TestCodecs:
             CodecRegistry().capabilities("text", "sendonly")
 
     def test_an_offer_needs_a_codec(self) -> None:
-        ours = Negotiator("a", codecs=CodecRegistry([VP9]))
+        ours = Negotiator("a", codecs=CodecRegistry([replace(VP9, sends=False)]))
         ours.add("video", "recvonly")
         assert names(ours.negotiation.create_offer().media[0]) == ["VP9", "rtx"]
         ours.add("video", "sendonly")
         with pytest.raises(DescriptionError, match="media section 1: there is no codec to offer"):
             ours.negotiation.create_offer()
+
+
+class TestOrder:
+    """What a program names, and nothing else of that kind, in that order."""
+
+    @pytest.mark.parametrize(
+        ("named", "video", "audio"),
+        [
+            (["VP9", "VP8", "opus"], ["VP9", "VP9", "VP8"], ["opus", "red"]),
+            (["av1", "h264", "VP8"], ["AV1", *["H264"] * 6, "VP8"], ["opus", "red", "G722", "PCMU", "PCMA"]),
+            (["red", "opus", "PCMU", "vp8"], ["VP8"], ["red", "opus", "PCMU"]),
+            (["PCMA", "pcma", "G722", "VP8"], ["VP8"], ["PCMA", "G722"]),
+        ],
+    )
+    def test_an_answer_is_in_our_order(self, named: list[str], video: list[str], audio: list[str]) -> None:
+        ours = Negotiator("a", codecs=CodecRegistry.of(named))
+        answer = SessionDescription.parse(ours.answer(BROWSER_OFFERS["chromium-default"]))
+        assert names(answer.media[0]) == audio
+        assert names(answer.media[1])[::2] == video
+        assert set(names(answer.media[1])[1::2]) == {"rtx"}
+        for primary, repair in zip(*[iter(answer.media[1].codecs)] * 2, strict=True):
+            assert repair.parameter("apt") == str(primary.payload_type)
+
+    def test_an_offer_is_in_our_order(self) -> None:
+        ours = Negotiator("a", codecs=CodecRegistry.of(["VP9", "VP8", "opus"]))
+        ours.add("audio")
+        ours.add("video")
+        audio, video = ours.negotiation.create_offer().media
+        assert names(audio) == ["opus", "red"]
+        assert names(video) == ["VP9", "rtx", "VP9", "rtx", "VP8", "rtx"]
+
+    def test_what_a_transceiver_prefers_goes_before_it(self) -> None:
+        registry = CodecRegistry.of(["VP9", "VP8"])
+        ours = Negotiator("a", codecs=registry)
+        vp8 = next(
+            codec for codec in registry.capabilities("video", "recvonly").codecs if codec.name == "VP8"
+        )
+        ours.add_track("video").set_codec_preferences([vp8])
+        answer = SessionDescription.parse(ours.answer(BROWSER_OFFERS["chromium-default"]))
+        assert names(answer.media[1]) == ["VP8"]
+
+    @pytest.mark.parametrize(
+        ("named", "message"),
+        [
+            (["VP9", "VP7"], "no codec 'vp7'; those there are: opus, red, G722, PCMU, PCMA, VP8, H264, VP9"),
+            ([], "no codec is named"),
+            (["red", "PCMU"], "red carries opus"),
+        ],
+    )
+    def test_names_are_checked(self, named: list[str], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            CodecRegistry.of(named)
+
+
+class TestRedundantAudio:
+    def test_it_is_offered_and_taken_between_two_of_ours(self) -> None:
+        ours, theirs = Negotiator("a"), Negotiator("b")
+        ours.add("audio")
+        negotiate(ours, theirs)
+        for peer in (ours, theirs):
+            negotiated = peer.negotiation.transceivers[0].negotiated
+            codecs = {codec.name: codec for codec in negotiated.receive_codecs}
+            assert (codecs["red"].payloadType, codecs["red"].parameters) == (63, {"111/111": None})
+            assert "red" not in [codec.name for codec in negotiated.send_codecs]
+
+    def test_an_answer_may_number_it_otherwise(self) -> None:
+        ours, theirs = Negotiator("a"), Negotiator("b")
+        ours.add("audio")
+        answer = theirs.answer(ours.offer()).replace(" 111 63 ", " 96 97 ").replace(":111 ", ":96 ")
+        answer = answer.replace(":63 111/111", ":97 96/96").replace(":63 ", ":97 ")
+        ours.negotiation.set_remote("answer", answer)
+        negotiated = ours.negotiation.transceivers[0].negotiated
+        assert [codec.payloadType for codec in negotiated.receive_codecs][:2] == [111, 63]
+
+    @pytest.mark.parametrize(
+        ("blocks", "taken"),
+        [
+            ("111/111", True),
+            ("111/111/111", True),
+            ("111", True),
+            (None, False),
+            ("111/0", False),
+            ("112/112", False),
+            ("0/0", False),
+            ("x/x", False),
+            ("٣/٣", False),
+            ("9" * 5000, False),
+        ],
+    )
+    def test_it_is_taken_for_opus_alone(self, blocks: str | None, taken: bool) -> None:
+        parameters: dict[str, str | None] = {} if blocks is None else {blocks: None}
+        formats = [
+            Codec(63, "red", 48000, 2, parameters), Codec(111, "opus", 48000, 2), Codec(0, "PCMU", 8000),
+        ]  # fmt: skip
+        answer = SessionDescription.parse(Negotiator().answer(offer_with(formats, "audio")))
+        assert (names(answer.media[0])[0] == "red") is taken, "in the offer's order"
+        if taken:
+            assert answer.media[0].codecs[0].parameters == parameters
+
+    def test_it_follows_what_is_preferred(self) -> None:
+        registry = CodecRegistry()
+        found = {codec.name: codec for codec in registry.capabilities("audio", "recvonly").codecs}
+        assert "red" not in [codec.name for codec in registry.capabilities("audio", "sendonly").codecs]
+        for wanted, expected in (
+            (["red", "opus"], ["red", "opus"]),
+            (["PCMU", "opus"], ["PCMU", "opus"]),
+            (["red", "PCMU"], ["PCMU"]),
+        ):
+            ours = Negotiator("a", codecs=registry)
+            ours.add_track("audio").set_codec_preferences([found[name] for name in wanted])
+            assert names(ours.negotiation.create_offer().media[0]) == expected
+            answer = SessionDescription.parse(ours.answer(BROWSER_OFFERS["chromium-default"]))
+            assert names(answer.media[0]) == expected
 
 
 class TestHeaderExtensions:
@@ -313,21 +459,35 @@ class TestHeaderExtensions:
                 assert numbers[ABS_SEND_TIME_URI] == 2
                 assert len(set(numbers.values())) == len(numbers)
 
-    def test_transport_wide_feedback_is_taken_when_it_is_wanted(self) -> None:
-        plain, wanting = Negotiator(), Negotiator(codecs=CodecRegistry(transport_cc=True))
-        answers = [
-            SessionDescription.parse(peer.answer(BROWSER_OFFERS["chromium-default"]))
-            for peer in (plain, wanting)
-        ]
-        for answer, expected in zip(answers, (False, True), strict=True):
-            media = answer.media[1]
-            assert (TRANSPORT_CC_URI in [item.uri for item in media.header_extensions]) is expected
-            assert ("transport-cc" in media.codecs[0].feedback) is expected
+    @pytest.mark.parametrize("expected", [True, False])
+    def test_transport_wide_feedback_is_taken_unless_it_is_switched_off(self, expected: bool) -> None:
+        peer = Negotiator(codecs=CodecRegistry(transport_cc=expected))
+        answer = SessionDescription.parse(peer.answer(BROWSER_OFFERS["chromium-default"]))
+        offerer = Negotiator("b", codecs=CodecRegistry(transport_cc=expected))
+        offerer.add("audio")
+        offerer.add("video")
+        for description in (answer, offerer.negotiation.create_offer()):
+            for media in description.media[:2]:
+                assert (TRANSPORT_CC_URI in [item.uri for item in media.header_extensions]) is expected
+                assert ("transport-cc" in media.codecs[0].feedback) is expected
+            assert "goog-remb" in description.media[1].codecs[0].feedback
+
+    def test_the_time_of_capture_is_taken_and_offered(self) -> None:
+        line = f"a=extmap:12 {ABS_CAPTURE_TIME_URI}\r\na=extmap:4 "
+        ours = Negotiator("a")
+        ours.answer(BROWSER_OFFERS["chromium-default"].replace("a=extmap:4 ", line))
+        for transceiver in ours.negotiation.transceivers:
+            found = {item.uri: item.id for item in transceiver.negotiated.header_extensions}
+            assert found[ABS_CAPTURE_TIME_URI] == 12
+        theirs = Negotiator("b")
+        theirs.add("video", "recvonly")
+        offered = [item.uri for item in theirs.negotiation.create_offer().media[0].header_extensions]
+        assert ABS_CAPTURE_TIME_URI in offered
 
     def test_directions_are_mirrored(self) -> None:
         answer = SessionDescription.parse(Negotiator().answer(BROWSER_OFFERS["firefox-simulcast"]))
         directions = {item.id: item.direction for item in answer.media[1].header_extensions}
-        assert directions == {3: None, 4: None, 9: "recvonly", 10: "recvonly"}
+        assert directions == {3: None, 4: None, 7: None, 9: "recvonly", 10: "recvonly"}
 
     def test_reduced_size_is_answered_when_it_is_offered(self) -> None:
         answer = SessionDescription.parse(Negotiator().answer(BROWSER_OFFERS["firefox-default"]))
@@ -395,4 +555,5 @@ def test_two_of_ours_agree_on_everything() -> None:
     ours.add("video", "recvonly")
     negotiate(ours, theirs)
     received = [codec.payloadType for codec in ours.negotiation.transceivers[0].negotiated.receive_codecs]
-    assert len(received) == 2 * len([codec for codec in DEFAULT_CODECS if codec.kind == "video"])
+    offered = [codec for codec in DEFAULT_CODECS if codec.kind == "video" and codec.offered]
+    assert len(received) == 2 * len(offered)

@@ -339,13 +339,14 @@ class TestLocalDescriptions:
         ours.negotiation.set_local("offer", changed)
         ours.negotiation.set_remote("answer", theirs.answer(changed))
         names = [codec.name for codec in ours.negotiation.transceivers[0].negotiated.send_codecs]
-        assert names == ["H264", "rtx", "H264", "rtx"]
+        assert names[:4] == ["H264", "rtx", "H264", "rtx"]
+        assert "VP8" not in names
 
     def test_an_answer_may_be_narrowed_too(self) -> None:
         ours = Negotiator("a")
         ours.negotiation.set_remote("offer", full_offer())
         answer = str(ours.negotiation.create_answer())
-        changed = answer.replace("SAVPF 111 9 0 8", "SAVPF 8").replace("a=recvonly", "a=inactive", 1)
+        changed = answer.replace("SAVPF 111 63 9 0 8", "SAVPF 8").replace("a=recvonly", "a=inactive", 1)
         ours.negotiation.set_local("answer", changed)
         audio = ours.negotiation.transceivers[0]
         assert audio.current_direction == "inactive"

@@ -141,6 +141,11 @@ class Endpoint:
         self._errors: list[dict[str, Any]] = []
         self._reading = asyncio.create_task(self._read())
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def tell(self, command: str, **fields: Any) -> None:
         """Give it a command; a field that is ``None`` is left out."""
         if self._process.stdin is None:

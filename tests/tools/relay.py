@@ -1,4 +1,4 @@
-"""A UDP relay between two ends on loopback, which delays or loses what they send to each other."""
+"""A UDP relay between two ends on loopback, which delays, reorders or loses what they send to each other."""
 
 import asyncio
 import collections
@@ -73,6 +73,40 @@ def lose_at_random(rate: float, seed: int) -> Losing:
     return loses
 
 
+def lose_media(losing: Losing) -> Losing:
+    """Of SRTP and SRTCP what ``losing`` says is lost; checks and the handshake arrive."""
+    return lambda sender, datagram: kind_of(datagram) == "SRTP" and losing(sender, datagram)
+
+
+class Jitter:
+    """How long each datagram is on its way: longer or shorter, in order but for some.
+
+    :param seconds: up to so long, each as likely as another. One that is late holds up those behind it.
+    :param seed: what the times are drawn from, for each sender by itself.
+    :param reordered: how probable it is that a datagram is overtaken by those behind it: 0 to 1.
+    :param overtaken_for: by those of so many seconds more.
+    """
+
+    def __init__(
+        self, seconds: float, seed: int, *, reordered: float = 0.0, overtaken_for: float = 0.02
+    ) -> None:
+        self._seconds = seconds
+        self._reordered = reordered
+        self._overtaken_for = overtaken_for
+        self._generators = {sender: random.Random(f"{seed} {sender}") for sender in _SENDERS.values()}
+        self._latest = dict.fromkeys(_SENDERS.values(), 0.0)
+
+    def due(self, sender: Sender, now: float) -> float:
+        """When a datagram arrives that was sent ``now``, in seconds of the same clock."""
+        generator = self._generators[sender]
+        due = now + generator.random() * self._seconds
+        if generator.random() < self._reordered:
+            return due + self._overtaken_for
+        # A timer of the same time could be the first.
+        self._latest[sender] = max(due, self._latest[sender] + 1e-6)
+        return self._latest[sender]
+
+
 class _Side(asyncio.DatagramProtocol):
     """The relay's socket that stands for one end: what comes in for that end leaves by the other socket."""
 
@@ -96,8 +130,8 @@ class _Side(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Address) -> None:
         if self.other is None or self.end is None or self._relay.takes_away(self._sender, data):
             return
-        if self._relay.delay:
-            asyncio.get_running_loop().call_later(self._relay.delay, self.other.send, data, self.end)
+        if (due := self._relay.due(self._sender)) is not None:
+            asyncio.get_running_loop().call_at(due, self.other.send, data, self.end)
         else:
             self.other.send(data, self.end)
 
@@ -112,10 +146,15 @@ class Relay:
 
     :param delay: seconds each way.
     :param loses: which datagrams are lost.
+    :param jitter: how much longer than ``delay`` each takes.
     """
 
-    def __init__(self, delay: float = 0.0, loses: Losing = lose_nothing) -> None:
+    def __init__(
+        self, delay: float = 0.0, loses: Losing = lose_nothing, jitter: Jitter | None = None
+    ) -> None:
         self.delay = delay
+        self._jitter = jitter
+        self._cut_until = 0.0
         self.carried: collections.Counter[Sender] = collections.Counter()
         "How many datagrams of each sender went on."
         self.lost: collections.Counter[Sender] = collections.Counter()
@@ -139,9 +178,21 @@ class Relay:
         for side in self._sides.values():
             side.transport.close()
 
+    def cut(self, seconds: float) -> None:
+        """Lose everything from now on, for some time."""
+        self._cut_until = asyncio.get_running_loop().time() + seconds
+
+    def due(self, sender: Sender) -> float | None:
+        """When a datagram that has come now goes on, by the event loop's clock; ``None`` for at once."""
+        if not self.delay and self._jitter is None:
+            return None
+        sent = asyncio.get_running_loop().time() + self.delay
+        return sent if self._jitter is None else self._jitter.due(sender, sent)
+
     def takes_away(self, sender: Sender, datagram: bytes) -> bool:
         """Decide on a datagram, and count it."""
-        loses = self._loses(sender, datagram)
+        is_cut = asyncio.get_running_loop().time() < self._cut_until
+        loses = self._loses(sender, datagram) or is_cut
         (self.lost if loses else self.carried)[sender] += 1
         return loses
 

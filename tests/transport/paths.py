@@ -11,10 +11,14 @@ from aiortc.rtcrtpparameters import (
     RTCRtpHeaderExtensionParameters,
     RTCRtpReceiveParameters,
 )
-from aiortc.rtp import AnyRtcpPacket, RtpPacket
+from aiortc.rtp import RtpPacket
 
-from mediapeer.transport import DtlsTransport
+from mediapeer.rtp import EncodedFrame
+from mediapeer.transport import DtlsTransport, FrameReceiver, SectionRoutes
 from tests.transport.virtual import DELAY
+
+#: The payload descriptor of a packet that begins a VP8 frame, and the first byte of one that is no keyframe.
+VP8_HEAD = b"\x10\x31"
 
 
 class PathEnd:
@@ -35,6 +39,10 @@ class PathEnd:
 
     def heard(self) -> None:
         self.times_heard += 1
+
+    @property
+    def arrival(self) -> float:
+        return asyncio.get_running_loop().time()
 
     @property
     def controlling(self) -> bool:
@@ -101,27 +109,21 @@ def wrong_fingerprint() -> RTCDtlsParameters:
 
 
 class Receiver:
-    """Stands for an RTCRtpReceiver."""
+    """Stands for who gets the frames of a section."""
 
     def __init__(self) -> None:
-        self.packets: list[RtpPacket] = []
-        self.feedback: list[AnyRtcpPacket] = []
-        self.disconnected = False
+        self.is_wanted = True
+        self.frames: list[EncodedFrame] = []
+        self.disconnected = 0
         self.raises: Exception | None = None
-        self.waits: asyncio.Event | None = None
 
-    def _handle_disconnect(self) -> None:
-        self.disconnected = True
+    def handle_disconnect(self) -> None:
+        self.disconnected += 1
 
-    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        if self.waits is not None:
-            await self.waits.wait()
-        self.packets.append(packet)
+    def take_frame(self, frame: EncodedFrame) -> None:
+        self.frames.append(frame)
         if self.raises is not None:
             raise self.raises
-
-    async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
-        self.feedback.append(packet)
 
 
 class Association:
@@ -151,7 +153,17 @@ def receive_parameters(ssrc: int = 1234, payload_type: int = 96) -> RTCRtpReceiv
     return parameters
 
 
-def rtp(sequence_number: int, payload: bytes = b"frame") -> bytes:
-    """A packet of that stream."""
-    packet = RtpPacket(payload_type=96, sequence_number=sequence_number, ssrc=1234, payload=payload)
+def routes(
+    receiver: FrameReceiver | None, ssrc: int = 1234, payload_type: int = 96, mid: str = "1"
+) -> SectionRoutes:
+    """A section with that stream."""
+    return SectionRoutes(mid, "video", receiver, receive_parameters(ssrc, payload_type))
+
+
+def rtp(sequence_number: int, content: bytes = b"frame") -> bytes:
+    """A packet of that stream, with a whole VP8 frame that has this content after its header."""
+    packet = RtpPacket(
+        payload_type=96, sequence_number=sequence_number, ssrc=1234, payload=VP8_HEAD + content, marker=1
+    )
+    packet.timestamp = 3000 * sequence_number
     return packet.serialize()

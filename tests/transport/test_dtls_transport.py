@@ -2,28 +2,33 @@
 
 import asyncio
 import logging
+import random
+from collections.abc import Sequence
 
 import pytest
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters
-from aiortc.rtp import RtcpByePacket
+from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpCodecParameters, RTCRtpReceiveParameters
+from aiortc.rtp import RtcpByePacket, RtpPacket
 
 from mediapeer.dtls import AlertDescription, AlertReceived, CertificateRejected, HandshakeTimeout
+from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
 from mediapeer.transport.dtls_transport import EARLY_DATAGRAMS, EARLY_RECORDS
 from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_SSRCS
 from mediapeer.transport.routes import SectionRoutes
 from mediapeer.transport.security import retransmission_timeout
-from mediapeer.transport.sequencer import WAITING
 from tests.transport.paths import (
+    VP8_HEAD,
     Association,
     Ends,
     PathEnd,
     Receiver,
-    receive_parameters,
+    routes,
     rtp,
     wrong_fingerprint,
 )
+from tests.transport.scenes import picture
 from tests.transport.virtual import Network, VirtualLoop, until, virtual
 
 
@@ -34,16 +39,16 @@ async def test_media_and_data_cross_both_ways(network: Network) -> None:
     ends.client.on("statechange", lambda: states.append(ends.client.state))
     await ends.handshake()
     receiver, association = Receiver(), Association()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     ends.client._register_data_receiver(association)
 
-    await ends.client._send_rtp(rtp(1))
-    await ends.client._send_rtp(bytes(RtcpByePacket(sources=[1234])))
+    ends.client.send_media(rtp(1))
+    ends.client.send_media(bytes(RtcpByePacket(sources=[1234])))
     await ends.server._send_data(b"a message")
-    await until(lambda: receiver.feedback and association.records)
+    await until(lambda: receiver.frames and association.records)
 
-    assert [packet.payload for packet in receiver.packets] == [b"frame"]
-    assert receiver.feedback == [RtcpByePacket(sources=[1234])]
+    assert [frame.data[1:] for frame in receiver.frames] == [b"frame"]
+    assert ends.server.media.streams()[0].ended
     assert association.records == [b"a message"]
     assert ends.server_path.times_heard >= 2
     assert not any(b"frame" in datagram or b"a message" in datagram for datagram in ends.client_path.sent)
@@ -154,8 +159,7 @@ async def test_a_wrong_fingerprint_fails_both_ends_with_bad_certificate(
     assert isinstance(rejected.error, AlertReceived)
     assert rejected.error.alert is AlertDescription.BAD_CERTIFICATE
     for end in (rejecting, rejected):
-        with pytest.raises(ConnectionError):
-            await end._send_rtp(rtp(1))
+        assert not end.send_media(rtp(1))
         with pytest.raises(ConnectionError):
             await end._send_data(b"secret")
     await ends.stop()
@@ -198,11 +202,11 @@ async def test_junk_and_empty_datagrams_at_any_time_are_counted_and_change_nothi
         ends.client_path.inject(data)
     await ends.handshake()
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     for data in junk:
         ends.server_path.inject(data)
-    await ends.client._send_rtp(rtp(1))
-    await until(lambda: receiver.packets)
+    ends.client.send_media(rtp(1))
+    await until(lambda: receiver.frames)
     assert ends.server.state == "connected"
     counters = ends.server.counters
     assert counters["empty_datagrams"] == 2
@@ -228,15 +232,15 @@ async def test_srtp_before_the_handshakes_end_waits_and_is_released_to_the_recei
         ends.server.start(ends.client.getLocalParameters()),
     )
     await until(lambda: ends.client.state == "connected")
-    await ends.client._send_rtp(rtp(1, b"keyframe"))
+    ends.client.send_media(rtp(1, b"keyframe"))
     await asyncio.sleep(0.01)
     assert ends.server.state == "connecting"
     await tasks
     await asyncio.sleep(0.01)
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
-    await until(lambda: receiver.packets)
-    assert receiver.packets[0].payload == b"keyframe"
+    ends.server.media.set_section("1", routes(receiver))
+    await until(lambda: receiver.frames)
+    assert receiver.frames[0].data[1:] == b"keyframe"
     await ends.stop()
 
 
@@ -272,16 +276,16 @@ async def test_an_authentic_packet_with_a_broken_header_is_dropped_alone(network
     ends = Ends()
     await ends.handshake()
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     # abs-send-time (number 3) with two bytes where there must be three.
     broken = bytearray(rtp(1))
     broken[0] |= 0x10
     broken[12:12] = bytes.fromhex("bede0001") + bytes([0x31, 0, 0, 0])
-    await ends.client._send_rtp(bytes(broken))
-    await ends.client._send_rtp(b"\x80\xc8\x00\x09" + bytes(8))
-    await ends.client._send_rtp(rtp(2))
-    await until(lambda: receiver.packets)
-    assert [packet.sequence_number for packet in receiver.packets] == [2]
+    ends.client.send_media(bytes(broken))
+    ends.client.send_media(b"\x80\xc8\x00\x09" + bytes(8))
+    ends.client.send_media(rtp(2))
+    await until(lambda: receiver.frames)
+    assert [frame.timestamp for frame in receiver.frames] == [6000]
     assert ends.server.counters["malformed_rtp"] == 1
     assert ends.server.counters["malformed_rtcp"] == 1
     await ends.stop()
@@ -293,17 +297,14 @@ async def test_a_receiver_that_raises_ends_neither_the_call_nor_the_stream(netwo
     await ends.handshake()
     receiver, association = Receiver(), Association()
     receiver.raises = association.raises = RuntimeError("a defect above")
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     ends.server._register_data_receiver(association)
     for number in range(3):
-        await ends.client._send_rtp(rtp(number))
+        ends.client.send_media(rtp(number))
         await ends.client._send_data(b"message")
-    await until(lambda: len(receiver.packets) == 3 and len(association.records) == 3)
+    await until(lambda: len(receiver.frames) == 3 and len(association.records) == 3)
     assert ends.server.state == "connected"
     assert ends.server.counters["packet_handler_errors"] == 3
-    receiver.raises = ConnectionError("it answered too late")
-    await ends.client._send_rtp(rtp(3))
-    await until(lambda: ends.server.counters["unanswered_packets"] == 1)
     assert ends.server.counters["data_handler_errors"] == 3
     await ends.stop()
 
@@ -331,7 +332,7 @@ async def test_a_state_handler_that_raises_is_reported_and_changes_nothing(
 async def test_packets_too_long_for_srtp_are_dropped_both_ways(network: Network) -> None:
     ends = Ends()
     await ends.handshake()
-    await ends.client._send_rtp(rtp(1, bytes(1490)))
+    ends.client.send_media(rtp(1, bytes(1490)))
     ends.server_path.inject(b"\x80" + bytes(1600))
     await asyncio.sleep(0.01)
     assert ends.client.counters["srtp_protect_failed"] == 1
@@ -345,10 +346,10 @@ async def test_a_packet_that_is_nobodys_is_counted(network: Network) -> None:
     ends = Ends()
     await ends.handshake()
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters(ssrc=1, payload_type=100))
-    await ends.client._send_rtp(rtp(1))
+    ends.server.media.set_section("1", routes(receiver, ssrc=1, payload_type=100))
+    ends.client.send_media(rtp(1))
     await until(lambda: ends.server.counters["unrouted_rtp"])
-    ends.server._unregister_rtp_receiver(receiver)
+    assert not receiver.frames
     await ends.stop()
 
 
@@ -357,7 +358,7 @@ async def test_the_peers_close_notify_closes_and_ends_the_tracks(network: Networ
     ends = Ends()
     await ends.handshake()
     receiver, association = Receiver(), Association()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     ends.server._register_data_receiver(association)
     await ends.client._send_data(b"goodbye")
     await ends.client.stop()
@@ -414,7 +415,7 @@ async def test_when_the_path_is_lost_the_transport_fails_and_the_tracks_end(netw
     ends = Ends()
     await ends.handshake()
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     ends.server_path.lose()
     await until(lambda: ends.server.state == "failed")
     assert isinstance(ends.server.error, ConnectionError)
@@ -512,13 +513,13 @@ async def test_a_peer_that_makes_up_sources_is_not_given_room_for_all(network: N
     ends = Ends()
     await ends.handshake()
     receiver = Receiver()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     for source in range(100):
         packet = bytearray(rtp(1))
         packet[8:12] = source.to_bytes(4, "big")
-        await ends.client._send_rtp(bytes(packet))
+        ends.client.send_media(bytes(packet))
     await asyncio.sleep(0.05)
-    assert len(receiver.packets) == MAXIMUM_SSRCS
+    assert len(ends.server.media.streams()) == MAXIMUM_SSRCS
     assert ends.server.counters["rtp_of_too_many_sources"] == 100 - MAXIMUM_SSRCS
     await ends.stop()
 
@@ -534,7 +535,7 @@ async def test_the_end_of_ice_is_the_failure_of_the_transport_and_other_states_a
     ends = Ends()
     await ends.handshake()
     receiver, association = Receiver(), Association()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
+    ends.server.media.set_section("1", routes(receiver))
     ends.server._register_data_receiver(association)
     for passing in ("disconnected", "checking", "connected", "completed"):
         ends.server_path.tell(passing)
@@ -579,35 +580,10 @@ async def test_what_comes_before_start_waits_within_bounds_and_what_comes_after_
 async def test_media_may_be_shed_before_control(network: Network) -> None:
     ends = Ends()
     await ends.handshake()
-    await ends.client._send_rtp(rtp(1))
-    await ends.client._send_rtp(bytes(RtcpByePacket(sources=[1234])))
+    ends.client.send_media(rtp(1))
+    ends.client.send_media(bytes(RtcpByePacket(sources=[1234])))
     await ends.client._send_data(b"message")
     assert [datagram[1] & 0x7F for datagram in ends.client_path.sent_droppable] == [96]
-    await ends.stop()
-
-
-@virtual
-async def test_packets_behind_a_receiver_that_waits_come_in_order_and_data_does_not_wait(
-    network: Network,
-) -> None:
-    ends = Ends()
-    await ends.handshake()
-    receiver, association = Receiver(), Association()
-    receiver.waits = asyncio.Event()
-    ends.server._register_rtp_receiver(receiver, receive_parameters())
-    ends.server._register_data_receiver(association)
-    for number in range(WAITING + 4):
-        await ends.client._send_rtp(rtp(number))
-    await ends.client._send_data(b"message")
-    await until(lambda: association.records)
-    assert receiver.packets == []
-    assert ends.server.counters["packet_handlers_full"] == 3
-    receiver.waits.set()
-    await until(lambda: len(receiver.packets) == WAITING + 1)
-    assert [packet.sequence_number for packet in receiver.packets] == list(range(WAITING + 1))
-    receiver.waits = asyncio.Event()
-    await ends.client._send_rtp(rtp(999))
-    await asyncio.sleep(0.01)
     await ends.stop()
 
 
@@ -630,25 +606,142 @@ async def test_a_stray_clienthello_in_a_call_changes_nothing(network: Network) -
 
 
 @virtual
-async def test_a_section_is_received_lazily_over_the_transport(network: Network) -> None:
+async def test_what_a_lossy_path_loses_is_asked_for_and_comes_again(network: Network) -> None:
     ends = Ends()
     await ends.handshake()
     receiver = Receiver()
-    ends.server.media.set_section("1", SectionRoutes("1", "video", receiver, receive_parameters()))
-    first: list[str] = []
+    generator = random.Random(7)
+    sending = Sending(ends.client)
+    ends.client.media.add_sender(sending)
+    ends.server.media.set_section("1", repaired_routes(receiver))
+    for path in (ends.client_path, ends.server_path):
+        path.route = lambda datagram: [] if generator.random() < 0.1 else [0.02]
+    for number in range(65_400, 65_700):
+        sending.send(number)
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.6)
+    numbers = [int(frame.data[1:]) for frame in receiver.frames]
+    assert numbers == sorted(numbers)
+    counts = ends.server.media.counts("1")
+    assert counts.lost >= 15
+    assert counts.repaired >= 0.9 * counts.lost
+    assert len(numbers) + counts.given_up >= 295
+    assert sum(frame.lost_before for frame in receiver.frames) == counts.given_up
+    stream = ends.server.media.selected_stream("1")
+    assert stream is not None
+    assert stream.nack_count >= 10
+    assert stream.retransmitted_packets_received >= counts.repaired
+    assert sending.reports, "the receiver has reported"
+    assert ends.server.state == ends.client.state == "connected"
+    await ends.stop()
 
-    def start(mid: str) -> None:
-        first.append(mid)
-        asyncio.get_running_loop().call_later(
-            0.02, ends.server._register_rtp_receiver, receiver, receive_parameters()
+
+@virtual
+async def test_nobody_is_woken_while_nothing_flows(network: Network) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server.media.set_section("1", routes(receiver))
+    assert ends.server._media_timer is None
+    for number in range(10):
+        ends.client.send_media(rtp(number) if number else picture(0, keyframe=True, ssrc=1234))
+        await asyncio.sleep(0.02)
+    assert ends.server._media_timer is not None
+    await asyncio.sleep(20)
+    assert ends.server._media_timer is None
+    sent = len(ends.server_path.sent)
+    await asyncio.sleep(300)
+    assert len(ends.server_path.sent) == sent
+    ends.client.send_media(rtp(10))
+    await asyncio.sleep(0.01)
+    assert ends.server._media_timer is not None
+    await ends.stop()
+    assert ends.server._media_timer is None
+
+
+@virtual
+async def test_a_timer_that_is_set_anew_rings_once(network: Network) -> None:
+    ends = Ends()
+    rung: list[float] = []
+    ends.server.media.handle_timeout = rung.append  # type: ignore[method-assign]
+    now = asyncio.get_running_loop().time()
+    ends.server._arm_media(now + 2)
+    ends.server._arm_media(now + 1)
+    await asyncio.sleep(3)
+    assert rung == [pytest.approx(now + 1)]
+    ends.server._arm_media(now + 4)
+    ends.server._arm_media(None)
+    await asyncio.sleep(3)
+    assert len(rung) == 1
+    await ends.stop()
+
+
+@virtual
+async def test_a_defect_at_a_time_out_fails_the_transport_and_is_reported(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = Ends()
+    await ends.handshake()
+    receiver = Receiver()
+    ends.server.media.set_section("1", routes(receiver))
+    ends.client.send_media(rtp(1))
+    await asyncio.sleep(0.01)
+    ends.server.media._feedback.handle_timeout = lambda now: 1 / 0  # type: ignore[assignment]
+    await asyncio.sleep(3)
+    assert ends.server.state == "failed"
+    assert receiver.disconnected == 1
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    await ends.stop()
+
+
+class Sending:
+    """A stream of pictures, one a packet, that answers NACKs over RTX (RFC 4588)."""
+
+    ssrc, rtx_ssrc = 1234, 1235
+
+    def __init__(self, transport: DtlsTransport) -> None:
+        self._transport = transport
+        self._payloads: dict[int, bytes] = {}
+        self._retransmissions = 0
+        self.reports: list[ReportBlock] = []
+
+    def send(self, number: int) -> None:
+        """A picture with its number."""
+        self._payloads[number & 0xFFFF] = VP8_HEAD + b"%d" % number
+        self._transport.send_media(
+            self._packet(96, number, number, self.ssrc, self._payloads[number & 0xFFFF])
         )
 
-    ends.server.media.on_first_packet = start
-    for number in range(5):
-        await ends.client._send_rtp(rtp(number))
-    await until(lambda: len(receiver.packets) == 5)
-    assert first == ["1"]
-    assert [packet.sequence_number for packet in receiver.packets] == list(range(5))
-    (stream,) = ends.server.media.streams()
-    assert (stream.mid, stream.packets_received) == ("1", 5)
-    await ends.stop()
+    def _packet(self, payload_type: int, number: int, picture: int, ssrc: int, payload: bytes) -> bytes:
+        packet = RtpPacket(
+            payload_type=payload_type, sequence_number=number & 0xFFFF, ssrc=ssrc, payload=payload, marker=1
+        )
+        packet.timestamp = 3000 * picture & 0xFFFFFFFF
+        return packet.serialize()
+
+    def receive_nack(self, numbers: Sequence[int], now: float) -> None:
+        for number in numbers:
+            self._retransmissions += 1
+            picture = int(self._payloads[number][2:])
+            payload = number.to_bytes(2, "big") + self._payloads[number]
+            packet = self._packet(97, self._retransmissions, picture, self.rtx_ssrc, payload)
+            self._transport.send_media(packet)
+
+    def receive_report(self, block: ReportBlock, now: float) -> None:
+        self.reports.append(block)
+
+    def receive_keyframe_request(self, now: float) -> None:
+        pass
+
+    def receive_bitrate(self, bits_per_second: int, now: float) -> None:
+        pass
+
+
+def repaired_routes(receiver: Receiver) -> SectionRoutes:
+    """A section with VP8, NACK and RTX."""
+    feedback = [RTCRtcpFeedback("nack"), RTCRtcpFeedback("nack", "pli")]
+    codecs = [
+        RTCRtpCodecParameters("video/VP8", 90000, payloadType=96, rtcpFeedback=feedback),
+        RTCRtpCodecParameters("video/rtx", 90000, payloadType=97, parameters={"apt": 96}),
+    ]
+    return SectionRoutes("1", "video", receiver, RTCRtpReceiveParameters(codecs))
