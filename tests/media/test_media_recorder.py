@@ -1,0 +1,105 @@
+"""Programs that come from aiortc: its recorder's face, and tracks of their own, which are encoded for it."""
+
+import asyncio
+import pathlib
+
+import pytest
+
+from mediapeer.media import MediaRecorder, Recorder, RecordingOptions
+from tests.media.encoded import FakeTrack, bitstream, decode_errors, pictures, probe, times
+from tests.media.tracks import PushTrack, picture, settle, tone
+
+
+def names(directory: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def until_read(track: PushTrack) -> None:
+    """Wait until the recorder has read everything, in its threads."""
+    for _ in range(10_000):
+        if track._frames.empty():
+            break
+        await asyncio.sleep(0.001)
+    await settle()
+
+
+async def test_a_track_of_the_programs_own_is_encoded(tmp_path: pathlib.Path) -> None:
+    audio, video = PushTrack("audio"), PushTrack("video")
+    recorder = MediaRecorder(tmp_path / "call.webm")
+    recorder.addTrack(audio)
+    recorder.addTrack(video)
+    await recorder.start()
+    for n in range(60):
+        video.put(picture(n))
+    for n in range(100):
+        audio.put(tone(n))
+    await until_read(video)
+    await until_read(audio)
+    audio.put(None)
+    video.put(None)
+    await until_read(video)
+    await asyncio.sleep(0.05)
+    await recorder.stop()
+    assert names(tmp_path) == ["call.png", "call.webm"]
+    assert decode_errors(tmp_path / "call.webm") == ""
+    assert {each["codec_name"] for each in probe(tmp_path / "call.webm")["streams"]} == {"opus", "vp8"}
+    assert len(times(tmp_path / "call.webm", "video")) >= 58
+    assert len(times(tmp_path / "call.webm", "audio")) >= 97
+    assert audio.readyState == "ended"
+
+
+async def test_an_encoded_track_is_not_encoded_again(tmp_path: pathlib.Path) -> None:
+    video = FakeTrack("video")
+    recorder = MediaRecorder(tmp_path / "call.mkv")
+    recorder.addTrack(video)
+    await recorder.start()
+    for _, give in pictures(video, bitstream("h264"), "h264"):
+        give()  # type: ignore[operator]
+    await recorder.stop()
+    [stream] = probe(tmp_path / "call.mkv")["streams"]
+    assert (stream["codec_name"], stream["nb_read_packets"]) == ("h264", "60")
+
+
+async def test_a_kind_of_file_that_it_does_not_make(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="none is wav"):
+        MediaRecorder(tmp_path / "call.wav")
+
+
+async def test_nothing_to_record_is_only_logged(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = MediaRecorder(tmp_path / "call.webm")
+    await recorder.start()
+    await recorder.stop()
+    assert "no audio or video arrived" in caplog.text
+
+
+async def test_transcoding_is_an_option(tmp_path: pathlib.Path) -> None:
+    """The picture changes its size in the middle; the one who reads it too sees it as it was."""
+    video = PushTrack("video")
+    recorder = Recorder(tmp_path / "call", [video], options=RecordingOptions(transcode=True, minimum_free=0))
+    recorder.start()
+    given = [picture(n) for n in range(30)] + [picture(n, width=640, height=480) for n in range(30, 60)]
+    before = [(frame.pts, frame.time_base, frame.pict_type) for frame in given]
+    for frame in given:
+        video.put(frame)
+    await until_read(video)
+    await asyncio.sleep(0.1)
+    summary = await recorder.stop()
+    assert decode_errors(summary.path) == ""
+    assert len(times(summary.path, "video")) >= 59
+    assert [(frame.pts, frame.time_base, frame.pict_type) for frame in given] == before
+
+
+async def test_a_stopped_recorder_reads_no_more(tmp_path: pathlib.Path) -> None:
+    audio = PushTrack("audio")
+    recorder = MediaRecorder(tmp_path / "call.webm")
+    recorder.addTrack(audio)
+    await recorder.start()
+    audio.put(tone(0))
+    await until_read(audio)
+    await asyncio.sleep(0.05)
+    await recorder.stop()
+    audio.put(tone(1))
+    await settle()
+    assert not audio._frames.empty()
