@@ -1,4 +1,4 @@
-"""The command line: ``mediapeer serve``."""
+"""The command line: ``mediapeer serve`` and ``mediapeer recordings``."""
 
 import sys
 
@@ -6,6 +6,7 @@ import sys
 try:
     import argparse
     import asyncio
+    import gc
     import ipaddress
     import logging
     import os
@@ -15,7 +16,12 @@ try:
     from typing import IO
 
     from mediapeer import RTCConfiguration, RTCIceServer, RTCIceTransportPolicy, __version__
+    from mediapeer.commands import CommandError, recordings
     from mediapeer.ice import ServerUrl
+    from mediapeer.media import RecordingOptions
+    from mediapeer.media.state import DEFAULT_MINIMUM_FREE
+    from mediapeer.peer.codecs import NAMES as CODEC_NAMES
+    from mediapeer.peer.codecs import CodecRegistry
     from signaling import AddressInUse, MediaPortError, ServerOptions, SignalingServer, run_server
     from signaling.guard import is_loopback
 except KeyboardInterrupt:
@@ -44,6 +50,9 @@ examples:
 
   mediapeer serve --turn turn:192.0.2.9:3478 --turn-username me --relay-only
       Reach the other side by way of a TURN server, and never otherwise.
+
+  mediapeer serve --codecs VP9,VP8,opus
+      Have browsers send VP9, or VP8 when they have no VP9, and Opus.
 
   mediapeer serve --keylog keys.txt
       Write the secrets of every handshake, to read a capture of the call with Wireshark.
@@ -76,8 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_http_options(serve.add_argument_group("the page and the API"))
-    _add_call_options(serve.add_argument_group("calls"))
+    calls = serve.add_argument_group("calls")
+    _add_call_options(calls)
+    _add_media_options(calls)
+    _add_record_options(serve.add_argument_group("recordings"))
     _add_log_options(serve.add_argument_group("looking inside"))
+    recordings.add_parser(commands)
     return parser
 
 
@@ -99,13 +112,6 @@ def _add_http_options(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="NAME",
         help="a further name under which browsers reach the server; may be repeated",
-    )
-    group.add_argument(
-        "--record-dir",
-        type=pathlib.Path,
-        default=pathlib.Path("recordings"),
-        metavar="DIR",
-        help="where recordings go; made when needed (default: ./%(default)s)",
     )
 
 
@@ -163,6 +169,52 @@ def _add_call_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_media_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--codecs",
+        type=_codecs,
+        metavar="NAME[,NAME...]",
+        help="codecs to take, the best first, which browsers then send: some of "
+        + ", ".join(CODEC_NAMES)
+        + ". "
+        "Without a name for audio, or for video, all of that kind (default: all, in the browser's order)",
+    )
+
+
+def _add_record_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--record-dir",
+        type=pathlib.Path,
+        default=pathlib.Path("recordings"),
+        metavar="DIR",
+        help="where recordings go; made when needed (default: ./%(default)s)",
+    )
+    group.add_argument(
+        "--record-container",
+        choices=("auto", "webm", "mp4", "mkv"),
+        default="auto",
+        help="auto: what suits the codecs that the browser sends; nothing is encoded anew (default: %(default)s)",
+    )
+    group.add_argument(
+        "--record-segment",
+        type=_length,
+        metavar="LENGTH",
+        help="begin another file after so long, as in 90s, 10m or 1h (default: one file)",
+    )
+    group.add_argument(
+        "--record-minimum-free",
+        type=_size,
+        default=DEFAULT_MINIMUM_FREE,
+        metavar="SIZE",
+        help="end recordings rather than leave less on the disk, as in 500M or 2G (default: 100M)",
+    )
+    group.add_argument(
+        "--record-transcode",
+        action="store_true",
+        help="decode, and encode anew as VP8 and Opus; it takes a hundred times as much of the processor",
+    )
+
+
 def _add_log_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--log-level", choices=_LEVELS, default="info", help="how much to say (default: %(default)s)"
@@ -181,14 +233,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     :returns: the exit status: 0, or 1 with a message on standard error, or 130 after Ctrl-C before the server
-        has started. Wrong usage exits with 2.
+        has started or during another command. Wrong usage exits with 2.
     """
     options = build_parser().parse_args(arguments)
-    _set_up_logging(options.log_level)
     try:
+        if options.command == "recordings":
+            return recordings.run(options)
+        _set_up_logging(options.log_level)
         with _KeyLog(options.keylog) as key_log:
             return _serve(options, key_log.write_line if key_log.path else None)
-    except UsageError as error:
+    except (UsageError, CommandError) as error:
         print(f"mediapeer: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -205,11 +259,20 @@ def _serve(options: argparse.Namespace, key_log: Callable[[str], None] | None) -
         ServerOptions(
             configuration=configuration,
             record_directory=options.record_dir,
+            record_options=RecordingOptions(
+                container=options.record_container,
+                segment_duration=options.record_segment,
+                minimum_free=options.record_minimum_free,
+                transcode=options.record_transcode,
+            ),
             maximum_calls=options.max_calls,
         )
     )
 
     def announce(url: str) -> None:
+        # What was loaded stays for good: to look for garbage in it, again and again, stops every call for a while.
+        gc.collect()
+        gc.freeze()
         print(f"mediapeer {__version__}: open {url} and press Call. Ctrl-C ends it.", flush=True)
 
     try:
@@ -251,6 +314,7 @@ def _configuration(options: argparse.Namespace, key_log: Callable[[str], None] |
         icePort=options.ice_port,
         iceLite=options.ice == "lite" or (options.ice == "auto" and is_reachable),
         icePublicAddresses={own: public for own, public in mapping.items() if public is not None},
+        codecs=options.codecs,
         keyLog=key_log,
     )
 
@@ -322,10 +386,38 @@ def _port(text: str) -> int:
     return port
 
 
+def _codecs(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    try:
+        CodecRegistry.of(names)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return names
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
+
+
+def _length(text: str) -> float:
+    """Seconds, from a number with ``s``, ``m`` or ``h`` behind it, or with nothing."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh]?)", text)
+    seconds = float(match[1]) * {"m": 60, "h": 3600}.get(match[2], 1) if match else 0.0
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a length of a second or more: write it like 90s or 10m"
+        )
+    return seconds
+
+
+def _size(text: str) -> int:
+    """Bytes, from a number with ``k``, ``M`` or ``G`` behind it, or with nothing."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([kMG]?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write it like 500M or 2G")
+    return int(float(match[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(match[2], 1))
 
 
 def _stun_url(text: str) -> str:

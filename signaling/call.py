@@ -16,9 +16,9 @@ from mediapeer import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
-from mediapeer.media import RelayedTrack, TrackRelay
+from mediapeer.media import RecordingError, RecordingOptions, RelayedTrack, TrackRelay
 from signaling.errors import CallRefused, HandlerError
-from signaling.recordings import ActiveRecording, RecordingStore
+from signaling.recordings import ActiveRecording, RecordingStore, StoredRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,12 @@ class Call:
     it raises, and what its listeners and tasks raise, ends this call and no other.
     """
 
-    def __init__(self, peer_connection: RTCPeerConnection, direction: Direction) -> None:
+    def __init__(
+        self,
+        peer_connection: RTCPeerConnection,
+        direction: Direction,
+        recordings: RecordingStore | None = None,
+    ) -> None:
         self.id = secrets.token_urlsafe(16)
         "Names the call, and whoever knows it may end it: 128 random bits."
         self.peer_connection = peer_connection
@@ -69,7 +74,9 @@ class Call:
         self.recording: ActiveRecording | None = None
         "The recording that runs, or ran last."
         self._state = CallState.NEW
+        self._recordings = recordings
         self._relays: list[TrackRelay] = []
+        self._channels: list[RTCDataChannel] = []
         self._listeners: dict[EventName, list[Listener]] = {"track": [], "datachannel": [], "state": []}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
@@ -113,6 +120,21 @@ class Call:
     def subscribe(self) -> list[RelayedTrack]:
         """A new reader for each track that the other side sends so far."""
         return [relay.subscribe() for relay in self._relays]
+
+    def record(self, options: RecordingOptions | None = None, *, channels: bool = False) -> StoredRecorder:
+        """Record all that the other side sends, as it sends it, until the call ends or the recorder is stopped.
+
+        Tracks that come later are recorded too. The files are in the server's directory of recordings.
+
+        :param options: how; by default as the server was told.
+        :param channels: whether the messages of the other side's data channels are kept too.
+        :returns: the recorder: it tells how far it is, and ``await recorder.stop()`` closes the files.
+        :raises RecordingError: when a recording runs already, the other side sends nothing, or the call belongs to no
+            server.
+        """
+        if self._recordings is None:
+            raise RecordingError("The call belongs to no server that has a place for recordings.")
+        return self.start_recording(self._recordings, options, channels=channels).recorder
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something as a part of the call: it is cancelled when the call ends, and ends it if it raises."""
@@ -212,12 +234,19 @@ class Call:
         """Whether we offered and the answer has not come."""
         return self.peer_connection.signalingState == "have-local-offer"
 
-    def start_recording(self, store: RecordingStore) -> ActiveRecording:
-        """Record all that the other side sends.
+    def start_recording(
+        self, store: RecordingStore, options: RecordingOptions | None = None, *, channels: bool = False
+    ) -> ActiveRecording:
+        """Record all that the other side sends, now and later.
 
-        :raises RecordingError: when it sends neither audio nor video, or a recording runs already.
+        :param options: how; by default as the store was told.
+        :param channels: whether the messages of the other side's data channels are kept too.
+        :raises RecordingError: when it sends nothing that is to be recorded, or a recording runs already.
         """
-        self.recording = store.start(self.id, self.subscribe(), self.recording)
+        transcode = (options or store.options).transcode
+        tracks = [self._recorded(relay, transcode) for relay in self._relays]
+        opened = [channel for channel in self._channels if channel.readyState != "closed"]
+        self.recording = store.start(self.id, tracks, self.recording, options, opened if channels else None)
         return self.recording
 
     # Inside
@@ -251,9 +280,20 @@ class Call:
     def _on_track(self, track: MediaStreamTrack) -> None:
         relay = TrackRelay(track)
         self._relays.append(relay)
+        if self.recording is not None and self.recording.running:
+            self.recording.add_track(self._recorded(relay, self.recording.options.transcode))
         self._emit("track", relay.subscribe())
 
+    def _recorded(self, relay: TrackRelay, transcode: bool) -> MediaStreamTrack:
+        """What a recorder takes: the track itself, which it can have encoded beside other readers, or, where it is to
+        be decoded, a reader of its own."""
+        return relay.subscribe() if transcode else relay.source
+
     def _on_data_channel(self, channel: RTCDataChannel) -> None:
+        self._channels = [each for each in self._channels if each.readyState != "closed"]
+        self._channels.append(channel)
+        if self.recording is not None:
+            self.recording.add_channel(channel)
         self._emit("datachannel", channel)
 
     def _on_connection_state(self) -> None:

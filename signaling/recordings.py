@@ -1,64 +1,117 @@
-"""The directory of recordings: making them, listing them, taking them away."""
+"""The recordings of a server: making them, listing them, repairing them, taking them away."""
 
+import asyncio
 import datetime
-import json
 import logging
 import pathlib
-import re
 import secrets
-import stat
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from mediapeer import MediaStreamTrack
-from mediapeer.media import CallRecorder, RecordingError, RecordingState, RecordingSummary, WebmRecorder
+from mediapeer.media import CallRecorder, Recorder, RecordingError, RecordingOptions, RecordingState
+from mediapeer.media.catalog import MEDIA_TYPES, Catalog, CatalogEntry, EntrySegment
+from mediapeer.media.recorder import MessageChannel
+from mediapeer.media.repair import repair_recording
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".webm"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.webm")
-_RUNNING = (RecordingState.WAITING, RecordingState.RECORDING)
+_RUNNING = (RecordingState.NEW, RecordingState.WAITING, RecordingState.RECORDING)
 
-RecorderFactory = Callable[[pathlib.Path, Sequence[MediaStreamTrack]], CallRecorder]
+
+class StoredRecorder(CallRecorder, Protocol):
+    """What a store needs of a recorder."""
+
+    def add_track(self, track: Any) -> None:
+        """Record a further track."""
+
+    def record_channel(self, channel: MessageChannel) -> None:
+        """Keep a data channel's messages."""
+
+    def snapshot(self) -> bytes | None:
+        """The latest keyframe as a PNG."""
+
+
+#: Makes a recorder for the directory and name of its files, the tracks, and how they are recorded.
+RecorderFactory = Callable[[pathlib.Path, Sequence[MediaStreamTrack], RecordingOptions], StoredRecorder]
+
+
+def _new_recorder(
+    path: pathlib.Path, tracks: Sequence[MediaStreamTrack], options: RecordingOptions
+) -> Recorder:
+    return Recorder(path, tracks, options=options)
 
 
 class ActiveRecording:
-    """A recording of a call, from its start until it is in the list or has failed."""
+    """A recording of a call, from its start until it is finished or has failed."""
 
-    def __init__(self, store: "RecordingStore", call_id: str, name: str, recorder: CallRecorder) -> None:
+    def __init__(
+        self,
+        store: "RecordingStore",
+        call_id: str,
+        name: str,
+        recorder: StoredRecorder,
+        options: RecordingOptions,
+        channels: bool,
+    ) -> None:
         self.name = name
         self.call_id = call_id
         self.created_at = datetime.datetime.now(datetime.UTC)
+        self.recorder = recorder
+        self.options = options
+        self.records_channels = channels
+        "Whether the messages of data channels are kept too."
         self._store = store
-        self._recorder = recorder
         self._entry: dict[str, Any] | None = None
 
     @property
     def running(self) -> bool:
         """Whether it records, or waits for the first frame."""
-        return self._recorder.state in _RUNNING
+        return self.recorder.state in _RUNNING
 
     def describe(self) -> dict[str, Any]:
         """Its state as JSON."""
         return {
             "name": self.name,
-            "state": self._recorder.state.value,
-            "duration": round(self._recorder.duration, 3),
-            "size": self._recorder.bytes_written,
+            "state": self.recorder.state.value,
+            "duration": round(self.recorder.duration, 3),
+            "size": self.recorder.bytes_written,
             "created": self.created_at.isoformat(),
-            "error": self._recorder.error,
+            "error": self.recorder.error,
         }
 
+    def add_track(self, track: MediaStreamTrack) -> None:
+        """Record a track that came later. One too many is left out, and the log says so."""
+        if self.running:
+            try:
+                self.recorder.add_track(track)
+            except RecordingError as error:
+                logger.warning("call %s: recording %s: %s", self.call_id, self.name, error)
+
+    def add_channel(self, channel: MessageChannel) -> None:
+        """Keep the messages of a data channel, if that was asked for."""
+        if self.running and self.records_channels:
+            try:
+                self.recorder.record_channel(channel)
+            except RecordingError as error:
+                logger.warning("call %s: recording %s: %s", self.call_id, self.name, error)
+
     async def stop(self) -> dict[str, Any]:
-        """Close the file and put it in the list. Idempotent.
+        """Close the files. Idempotent.
 
         :returns: its entry in the list.
         :raises RecordingError: when nothing was recorded, or it failed.
         """
-        summary = await self._recorder.stop()
+        summary = await self.recorder.stop()
         if self._entry is None:
             # Once: by the next time it may have been deleted.
-            self._entry = self._store.add(self, summary)
+            entry = await asyncio.to_thread(self._store.describe, self.name)
+            self._entry = entry or {
+                "name": self.name,
+                "duration": round(summary.duration, 3),
+                "size": summary.size,
+            }
         return self._entry
 
     async def close(self) -> None:
@@ -70,111 +123,145 @@ class ActiveRecording:
 
 
 class RecordingStore:
-    """Recordings in one directory, each with a ``.json`` beside it that says what it is.
+    """Recordings in one directory, as :class:`~mediapeer.media.catalog.Catalog` finds them.
 
     :param directory: where they are; it is made when the first recording starts.
-    :param recorder_factory: makes the recorder for a path and tracks.
+    :param options: how calls are recorded when nobody says otherwise.
+    :param recorder_factory: makes the recorder of a call.
     """
 
-    def __init__(self, directory: pathlib.Path, recorder_factory: RecorderFactory | None = None) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        recorder_factory: RecorderFactory | None = None,
+        options: RecordingOptions | None = None,
+    ) -> None:
         self.directory = directory
-        self._new_recorder: RecorderFactory = recorder_factory or WebmRecorder
+        self.options = options or RecordingOptions()
+        self.catalog = Catalog(directory, self.is_running)
+        self._new_recorder: RecorderFactory = recorder_factory or _new_recorder
+        self._active: dict[str, ActiveRecording] = {}
+        self._repairing = asyncio.Lock()
 
     def start(
-        self, call_id: str, tracks: Sequence[MediaStreamTrack], previous: ActiveRecording | None
+        self,
+        call_id: str,
+        tracks: Sequence[MediaStreamTrack],
+        previous: ActiveRecording | None,
+        options: RecordingOptions | None = None,
+        channels: Sequence[MessageChannel] | None = None,
     ) -> ActiveRecording:
         """Begin to record the tracks.
 
-        :raises RecordingError: when ``previous`` still runs, there are no tracks, or the directory cannot be
+        :param options: how; by default as the store was told.
+        :param channels: data channels whose messages are kept; ``None``: of none, also later.
+        :raises RecordingError: when ``previous`` still runs, there is nothing to record, or the directory cannot be
             made.
         """
         if previous is not None and previous.running:
             raise RecordingError("The call is being recorded already.")
+        if not tracks and not channels:
+            raise RecordingError("There is no audio and no video to record.")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordingError(f"The directory for recordings cannot be made: {error.strerror}.") from error
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d_%H-%M-%S")
-        name = f"{moment}_{secrets.token_hex(3)}{SUFFIX}"
-        recorder = self._new_recorder(self.directory / name, tracks)
+        name = f"{moment}_{secrets.token_hex(3)}"
+        options = options or self.options
+        recorder = self._new_recorder(self.directory / name, tracks, options)
+        recording = ActiveRecording(self, call_id, name, recorder, options, channels is not None)
+        for channel in channels or ():
+            recording.add_channel(channel)
         recorder.start()
+        self._active = {key: each for key, each in self._active.items() if each.running}
+        self._active[name] = recording
         logger.info("call %s: recording to %s", call_id, name)
-        return ActiveRecording(self, call_id, name, recorder)
+        return recording
 
-    def add(self, recording: ActiveRecording, summary: RecordingSummary) -> dict[str, Any]:
-        """Write down what a finished recording is.
-
-        :returns: its entry in the list.
-        """
-        facts = {
-            "duration": round(summary.duration, 3),
-            "created": recording.created_at.isoformat(),
-            "call": recording.call_id,
-            "tracks": list(summary.tracks),
-            "dropped": dict(summary.dropped),
-        }
-        try:
-            self._facts_path(recording.name).write_text(json.dumps(facts), encoding="utf-8")
-        except OSError as error:
-            # The recording is whole without it.
-            logger.warning("the facts about %s were not written: %s", recording.name, error)
-        return {"name": recording.name, "size": summary.size, **facts}
+    def is_running(self, name: str) -> bool:
+        """Whether a recording of that name is being made here."""
+        active = self._active.get(name)
+        return active is not None and active.running
 
     def list(self) -> list[dict[str, Any]]:
-        """Every finished recording, the newest first."""
-        try:
-            names = sorted((path.name for path in self.directory.iterdir()), reverse=True)
-        except OSError:
-            return []  # there is none before the first recording
-        entries = (self.describe(name) for name in names)
-        return [entry for entry in entries if entry is not None]
+        """Every recording, the newest first."""
+        return [self._document(entry) for entry in self.catalog.list()]
 
     def describe(self, name: str) -> dict[str, Any] | None:
-        """The entry of a finished recording, or ``None`` when there is none of that name."""
-        path = self.path(name)
-        if path is None:
-            return None
-        status = path.stat()
-        facts = self._read_facts(name)
-        created = (
-            facts.get("created") or datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC).isoformat()
-        )
-        return {
-            "name": name,
-            "size": status.st_size,
-            "duration": facts.get("duration"),
-            "created": created,
-            "call": facts.get("call"),
-            "tracks": facts.get("tracks", []),
-            "dropped": facts.get("dropped", {}),
-        }
+        """The entry of a recording, or ``None`` when there is none of that name."""
+        entry = self.catalog.describe(_stem(name))
+        return None if entry is None else self._document(entry)
 
-    def path(self, name: str) -> pathlib.Path | None:
-        """The file of a finished recording; ``None`` when there is none, or the name is not one of ours."""
-        if not _NAME.fullmatch(name):
-            return None
-        path = self.directory / name
-        try:
-            # A link could lead out of the directory.
-            return path if stat.S_ISREG(path.lstat().st_mode) else None
-        except OSError:
-            return None
+    def segment(self, name: str, number: int = 1) -> EntrySegment | None:
+        """A file of a recording that can be played, counted from 1; ``None`` when there is none."""
+        entry = self.catalog.describe(_stem(name))
+        segments = entry.whole_segments if entry else ()
+        return segments[number - 1] if 0 < number <= len(segments) else None
+
+    def manifest_path(self, name: str) -> pathlib.Path | None:
+        """The file that says what a recording is; ``None`` when there is none."""
+        entry = self.catalog.describe(_stem(name))
+        return self.catalog.manifest_path(entry.name) if entry and entry.manifest else None
+
+    def data_path(self, name: str) -> pathlib.Path | None:
+        """The data channels' messages; ``None`` when there are none."""
+        entry = self.catalog.describe(_stem(name))
+        return entry.data if entry else None
+
+    async def thumbnail(self, name: str) -> pathlib.Path | bytes | None:
+        """A PNG of a recording: its file, or while it runs the latest keyframe. ``None`` when there is none."""
+        active = self._active.get(name)
+        if active is not None and active.running:
+            return await asyncio.to_thread(active.recorder.snapshot)
+        entry = await asyncio.to_thread(self.catalog.describe, _stem(name))
+        return entry.snapshot if entry else None
+
+    async def repair(self, name: str) -> dict[str, Any]:
+        """Make whole what a crash left; one recording at a time.
+
+        :returns: its entry in the list.
+        :raises RepairError: when it cannot be.
+        """
+        async with self._repairing:
+            await asyncio.to_thread(repair_recording, self.catalog, _stem(name))
+        return await asyncio.to_thread(self.describe, name) or {}
 
     def delete(self, name: str) -> bool:
-        """Take a recording away; false when there is none of that name."""
-        path = self.path(name)
-        if path is None:
-            return False
-        path.unlink(missing_ok=True)
-        self._facts_path(name).unlink(missing_ok=True)
-        return True
+        """Take a recording away with all its files; false when there is none of that name.
 
-    def _facts_path(self, name: str) -> pathlib.Path:
-        return self.directory / (name.removesuffix(SUFFIX) + ".json")
+        :raises CatalogError: when it is being recorded, or a file cannot be removed.
+        """
+        return self.catalog.delete(_stem(name))
 
-    def _read_facts(self, name: str) -> dict[str, Any]:
-        try:
-            facts = json.loads(self._facts_path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return facts if isinstance(facts, dict) else {}
+    def _document(self, entry: CatalogEntry) -> dict[str, Any]:
+        """The entry as JSON, with the addresses of what belongs to it."""
+        document = entry.document()
+        url = f"/api/recordings/{quote(entry.name)}"
+        number = 0
+        for segment in document["segments"]:
+            number += segment["whole"]
+            segment["url"] = f"{url}/parts/{number}" if segment["whole"] else None
+            segment["type"] = MEDIA_TYPES[segment["container"]]
+        is_shown = entry.snapshot is not None or self.is_running(entry.name)
+        document |= {
+            "file": document["segments"][0]["file"] if document["segments"] else None,
+            "url": url if number else None,
+            "thumbnail": f"{url}/thumbnail" if is_shown else None,
+            "manifest": f"{url}/manifest" if entry.manifest else None,
+            "data": f"{url}/data" if entry.data else None,
+        }
+        active = self._active.get(entry.name)
+        if active is not None and active.running:
+            # The files on the disk are behind.
+            document |= {
+                "duration": round(active.recorder.duration, 3),
+                "size": active.recorder.bytes_written,
+            }
+        return document
+
+
+def _stem(name: str) -> str:
+    """The name of a recording, of which the first file's name is taken too."""
+    stem, _, suffix = name.rpartition(".")
+    return stem if suffix in MEDIA_TYPES else name

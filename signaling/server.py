@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mediapeer import RTCConfiguration, RTCPeerConnection, UdpMux
 from mediapeer.ice import host_addresses
+from mediapeer.media import RecordingOptions
 from signaling.call import Call, CallHandler, CallState, Direction
 from signaling.echo import echo
 from signaling.errors import CallRefused, HandlerError, Problem
@@ -41,6 +42,8 @@ class ServerOptions:
     """For every peer connection. They share one UDP socket for each address, on ``icePort``, or on any port that is
     free when that is 0."""
     record_directory: pathlib.Path = pathlib.Path("recordings")
+    record_options: RecordingOptions = field(default_factory=RecordingOptions)
+    "How calls are recorded when nobody says otherwise."
     maximum_calls: int = 50
     "Calls at a time; one more is refused."
     connect_timeout: float = 30.0
@@ -65,7 +68,9 @@ class SignalingServer:
         self, options: ServerOptions | None = None, recordings: RecordingStore | None = None
     ) -> None:
         self.options = options or ServerOptions()
-        self.recordings = recordings or RecordingStore(self.options.record_directory)
+        self.recordings = recordings or RecordingStore(
+            self.options.record_directory, options=self.options.record_options
+        )
         self.calls: dict[str, Call] = {}
         "The calls that have not ended, by id."
         self._handler: CallHandler = echo
@@ -199,7 +204,7 @@ class SignalingServer:
                 f"It has {self.options.maximum_calls} calls, as many as it takes. Try again later.",
                 {"Retry-After": "10"},
             )
-        call = Call(RTCPeerConnection(self._configuration), direction)
+        call = Call(RTCPeerConnection(self._configuration), direction, self.recordings)
         self.calls[call.id] = call
         timer = self._call_later(self.options.connect_timeout, lambda: self._give_up(call))
         call.on("state", lambda state: self._on_state(call, state, timer))

@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from mediapeer import RTCConfiguration, RTCIceTransportPolicy, __version__, cli
+from mediapeer.media import RecordingOptions
+from signaling import ServerOptions, SignalingServer
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,6 +96,11 @@ def test_a_public_address_a_port_and_the_kind_of_agent(monkeypatch: pytest.Monke
     assert relayed.iceTransportPolicy is RTCIceTransportPolicy.RELAY
 
 
+def test_codecs_can_be_named_in_order() -> None:
+    assert full_configuration().codecs is None
+    assert full_configuration("--codecs", "VP9, vp8,opus").codecs == ("VP9", "vp8", "opus")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -107,6 +114,8 @@ def test_a_public_address_a_port_and_the_kind_of_agent(monkeypatch: pytest.Monke
         (["--ice", "heavy"], "lite"),
         (["--relay-only"], "--turn"),
         (["--max-calls", "0"], "is not a number of 1 or more"),
+        (["--codecs", "VP9,VP7"], "there is no codec 'vp7'; those there are: opus, red, G722"),
+        (["--codecs", ","], "no codec is named"),
         (["--stun", "stun.example"], "stun:HOST:PORT"),
         (["--stun", "stun:"], "stun:HOST:PORT"),
         (["--stun", "stun:192.0.2.1:y"], "stun:HOST:PORT"),
@@ -118,6 +127,10 @@ def test_a_public_address_a_port_and_the_kind_of_agent(monkeypatch: pytest.Monke
         (["--allowed-host", "call.example:80"], "is not the name of a host"),
         (["--turn", "turn:192.0.2.1"], "--turn-username"),
         (["--port", "0", "--record-dir", "/dev/null/recordings"], "/dev/null is not a directory"),
+        (["--record-segment", "soon"], "is not a length"),
+        (["--record-segment", "0.5s"], "is not a length"),
+        (["--record-minimum-free", "10X"], "is not a size"),
+        (["--record-container", "avi"], "webm"),
         (["--keylog", "/nowhere/keys"], "No such file"),
         (["--host", "192.0.2.7", "--port", "0"], "cannot listen"),
         (["--host", "no.such.host.invalid", "--port", "0"], "cannot listen"),
@@ -128,6 +141,23 @@ def test_wrong_usage_is_said_in_words(arguments: list[str], words: str) -> None:
     assert result.returncode in (1, 2)
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_how_calls_are_recorded_can_be_said(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    made: list[ServerOptions] = []
+
+    async def run_nothing(server: SignalingServer, *rest: object) -> None:
+        made.append(server.options)
+
+    monkeypatch.setattr(cli, "run_server", run_nothing)
+    serve = ["serve", "--record-dir", str(tmp_path / "here")]
+    chosen = ["--record-segment", "10m", "--record-minimum-free", "1.5G", "--record-container", "mkv"]
+    assert cli.main(serve) == cli.main([*serve, *chosen, "--record-transcode"]) == 0
+    default, other = (options.record_options for options in made)
+    assert default == RecordingOptions()
+    assert (other.segment_duration, other.minimum_free) == (600, 1_500_000_000)
+    assert (other.container, other.transcode) == ("mkv", True)
+    assert [options.record_directory for options in made] == [tmp_path / "here"] * 2
 
 
 def test_a_port_that_is_taken_is_said_in_words() -> None:

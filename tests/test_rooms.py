@@ -24,6 +24,7 @@ ROOMS = (
     "mediapeer.interop",
     "mediapeer",  # the package's own face, which hands on what the rooms below have
     "signaling",
+    "mediapeer.commands",
     "mediapeer.cli",
 )
 #: Distributions a room may use. A room that is not listed may use any that the project depends on.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import pathlib
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from mediapeer import RTCPeerConnection, RTCSessionDescription
 from signaling import SignalingServer
+from tests.media.films import make_film
 from tests.signaling.support import LOOPBACK, OFFER, Caller, Timers, calling, new_server, serving, until
 
 Client = TestClient[Any, Any]
@@ -320,36 +322,53 @@ async def test_a_path_or_method_that_is_not_there_is_a_problem_in_words(client: 
 # Recordings
 
 
-async def test_a_call_is_recorded_listed_played_and_deleted(client: Client) -> None:
+async def test_a_call_is_recorded_listed_played_and_deleted(client: Client, server: SignalingServer) -> None:
     async with calling(client) as caller:
         path = f"/api/calls/{caller.call_id}/recording"
+        begin = time.monotonic()
         started = await client.post(path)
         assert started.status == 201
         assert "already" in await problem(await client.post(path), 409)
         await asyncio.sleep(3)  # a recording takes the time it takes
         state = await (await client.get(f"/api/calls/{caller.call_id}")).json()
         assert state["recording"]["state"] == "recording"
-        assert await (await client.get("/api/recordings")).json() == []
+        [running] = await (await client.get("/api/recordings")).json()
+        assert (running["name"], running["state"]) == (state["recording"]["name"], "recording")
+        assert running["duration"] > 0
+        assert "stop the recording first" in await problem(
+            await client.delete(f"/api/recordings/{running['name']}"), 409
+        )
+        live = await client.get(running["thumbnail"])
+        assert (live.content_type, (await live.read())[:4]) == ("image/png", b"\x89PNG")
         stopped = await client.delete(path)
         assert stopped.status == 200
         entry = await stopped.json()
-    assert abs(entry["duration"] - 3) < 0.5
-    assert entry["tracks"] == ["audio", "video"]
-    assert entry["call"] == caller.call_id
+        taken = time.monotonic() - begin
+    assert 2.5 < entry["duration"] < taken + 0.5
+    assert (entry["state"], entry["codecs"]) == ("finished", ["vp8", "opus"])
+    assert caller.call_id not in str(entry), "whoever knows it may end the call"
     assert await (await client.get("/api/recordings")).json() == [entry]
 
-    url = f"/api/recordings/{entry['name']}"
+    url = entry["url"]
     response = await client.get(url)
     assert response.content_type == "video/webm"
     assert len(await response.read()) == entry["size"]
     part = await client.get(url, headers={"Range": "bytes=0-3"})
     assert part.status == 206
     assert await part.read() == b"\x1a\x45\xdf\xa3"  # the beginning of every WebM file
+    assert (await client.get(entry["segments"][0]["url"])).headers["Content-Length"] == str(entry["size"])
+    assert await problem(await client.get(f"{url}/parts/2"), 404)
+    picture = await client.get(entry["thumbnail"])
+    assert (picture.content_type, (await picture.read())[:4]) == ("image/png", b"\x89PNG")
+    manifest = await (await client.get(entry["manifest"])).json()
+    assert [track["kind"] for track in manifest["tracks"]] == ["audio", "video"]
 
     assert (await client.delete(url)).status == 204
-    assert await problem(await client.get(url), 404)
+    for gone in (url, entry["thumbnail"], entry["manifest"], entry["segments"][0]["url"]):
+        assert await problem(await client.get(gone), 404)
     assert await problem(await client.delete(url), 404)
     assert await (await client.get("/api/recordings")).json() == []
+    assert list(server.recordings.directory.iterdir()) == []
 
 
 async def test_hanging_up_closes_the_recording(client: Client, server: SignalingServer) -> None:
@@ -360,11 +379,81 @@ async def test_hanging_up_closes_the_recording(client: Client, server: Signaling
         await client.delete(f"/api/calls/{caller.call_id}")
     [entry] = await (await client.get("/api/recordings")).json()
     command = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"]
-    path = str(server.recordings.directory / entry["name"])
+    path = str(server.recordings.directory / entry["file"])
     probe = await asyncio.to_thread(
         subprocess.run, [*command, path], check=True, capture_output=True, text=True
     )
     assert abs(float(probe.stdout) - entry["duration"]) < 0.1
+
+
+async def test_a_client_chooses_how_it_is_recorded(client: Client) -> None:
+    async with calling(client) as caller:
+        path = f"/api/calls/{caller.call_id}/recording"
+        options = {"container": "mkv", "layout": "track", "dataChannels": True}
+        assert (await client.post(path, json=options)).status == 201
+        await caller.receive("video")
+        await caller.ask("for the record")
+        await asyncio.sleep(1)
+        entry = await (await client.delete(path)).json()
+    assert [segment["container"] for segment in entry["segments"]] == ["mkv", "mkv"]
+    for segment in entry["segments"]:
+        response = await client.get(segment["url"])
+        assert response.content_type == "video/x-matroska"
+        assert len(await response.read()) == segment["size"]
+    lines = await (await client.get(entry["data"])).text()
+    assert [json.loads(line)["text"] for line in lines.splitlines()] == ["for the record"]
+
+
+async def test_by_default_no_message_is_kept(client: Client) -> None:
+    async with calling(client) as caller:
+        path = f"/api/calls/{caller.call_id}/recording"
+        await client.post(path)
+        await caller.receive("video")
+        await caller.ask("between us")
+        await asyncio.sleep(1)
+        entry = await (await client.delete(path)).json()
+    assert entry["data"] is None
+    assert await problem(await client.get(f"{entry['url']}/data"), 404)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"container": "avi"}, "no container"),
+        ({"layout": 7}, "must be a text"),
+        ({"segmentDuration": 0.001}, "a number of 1 or more"),
+        ({"segmentDuration": True}, "a number"),
+        ({"maximumSize": "many"}, "a number"),
+        ({"transcode": 1}, "true or false"),
+        ({"minimum_free": 0}, "no option"),
+        ({"manifest": False}, "no option"),
+    ],
+)
+async def test_options_that_cannot_be_are_said_in_words(
+    client: Client, options: dict[str, object], words: str
+) -> None:
+    async with calling(client) as caller:
+        path = f"/api/calls/{caller.call_id}/recording"
+        assert words in await problem(await client.post(path, json=options), 400)
+        assert await problem(await client.delete(path), 409)
+
+
+async def test_what_a_crash_left_is_listed_and_repaired(client: Client, server: SignalingServer) -> None:
+    directory = server.recordings.directory
+    directory.mkdir()
+    film = await asyncio.to_thread(make_film, directory / "film.webm", 2)
+    (directory / "torn.webm.part").write_bytes(film.read_bytes()[:-5000])
+    (directory / "bad.webm.part").write_bytes(bytes(10))
+    film.unlink()
+    states = {entry["name"]: entry["state"] for entry in await (await client.get("/api/recordings")).json()}
+    assert states == {"torn": "interrupted", "bad": "interrupted"}
+    assert await problem(await client.get("/api/recordings/torn"), 404)
+    assert "can be played" in await problem(await client.post("/api/recordings/bad/repair"), 409)
+    assert await problem(await client.post("/api/recordings/nobody/repair"), 404)
+    entry = await (await client.post("/api/recordings/torn/repair")).json()
+    assert (entry["state"], entry["file"]) == ("finished", "torn.webm")
+    assert (await client.get(entry["url"])).status == 200
+    assert (await client.get(entry["thumbnail"])).content_type == "image/png"
 
 
 async def test_a_call_without_media_cannot_be_recorded(client: Client) -> None:

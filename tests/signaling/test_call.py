@@ -1,6 +1,7 @@
 """What a program may do with a call, and what becomes of its mistakes."""
 
 import asyncio
+import json
 import logging
 import pathlib
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from pyee.asyncio import AsyncIOEventEmitter
 
-from mediapeer.media import RelayedTrack
+from mediapeer.media import RecordingError, RecordingOptions, RelayedTrack
 from signaling import Call, CallState, Problem, SignalingServer
 from signaling import call as call_module
 from signaling.echo import echo_messages
@@ -285,3 +286,83 @@ def test_an_echo_is_not_kept_for_a_peer_that_does_not_take_it() -> None:
     channel.bufferedAmount = 0
     channel.emit("message", b"late")
     assert channel.bufferedAmount == 0
+
+
+# Recording
+
+
+async def test_a_program_records_its_call(server: SignalingServer, tmp_path: pathlib.Path) -> None:
+    summaries: list[Any] = []
+
+    @server.on_call
+    async def handle(call: Call) -> None:
+        await call.wait_connected()
+        recorder = call.record(RecordingOptions(container="mkv"))
+        with pytest.raises(RecordingError, match="already"):
+            call.record()
+        await asyncio.sleep(2)
+        summaries.append(await recorder.stop())
+        again = call.record()
+        await asyncio.sleep(1)
+        summaries.append(await again.stop())
+        await call.close()
+
+    async with serving(server) as client, calling(client):
+        [call] = server.calls.values()
+        async with asyncio.timeout(20):
+            await call.wait_closed()
+    assert [summary.path.suffix for summary in summaries] == [".mkv", ".webm"]
+    assert summaries[0].duration == pytest.approx(2, abs=0.7)
+    assert set(summaries[0].tracks) == {"audio", "video"}
+    assert {summary.path.parent for summary in summaries} == {tmp_path}
+
+
+async def test_tracks_and_channels_that_come_later_are_recorded_too(
+    server: SignalingServer, tmp_path: pathlib.Path
+) -> None:
+    async with serving(server) as client, calling(client) as caller:
+        [call] = server.calls.values()
+        relays, call._relays = call._relays, []
+        with pytest.raises(RecordingError, match="no audio and no video"):
+            call.record()
+        call._relays = [relay for relay in relays if relay.source.kind == "audio"]
+        recorder = call.record(channels=True)
+        await asyncio.sleep(0.5)
+        video = next(relay for relay in relays if relay.source.kind == "video")
+        call._on_track(video.source)
+        await caller.ask("the channel was there before")
+        later = caller.connection.createDataChannel("later")
+        caller.use(later)
+        opened = asyncio.Event()
+        later.on("open", opened.set)
+        async with asyncio.timeout(20):
+            await opened.wait()
+        assert await caller.ask("the channel came later") == "the channel came later"
+        await asyncio.sleep(1)
+        summary = await recorder.stop()
+        for relay in relays:
+            await relay.close()
+    assert sorted(summary.tracks) == ["audio", "video"]
+    [entry] = server.recordings.list()
+    assert set(entry["codecs"]) == {"vp8", "opus"}
+    lines = (tmp_path / f"{entry['name']}.data.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["chat", "later"]
+
+
+async def test_a_recording_is_encoded_anew_only_when_asked_for(server: SignalingServer) -> None:
+    async with serving(server) as client, calling(client):
+        [call] = server.calls.values()
+        recorder = call.record(RecordingOptions(transcode=True))
+        await asyncio.sleep(3)
+        summary = await recorder.stop()
+    assert summary.duration > 1
+    assert sorted(summary.tracks) == ["audio", "video"]
+
+
+def test_a_call_of_no_server_has_no_place_for_recordings() -> None:
+    class Connection(AsyncIOEventEmitter):
+        pass
+
+    call = Call(Connection(), "incoming")  # type: ignore[arg-type]
+    with pytest.raises(RecordingError, match="no server"):
+        call.record()

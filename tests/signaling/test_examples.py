@@ -22,7 +22,7 @@ def load(name: str) -> SignalingServer:
 
 
 def test_there_is_a_test_for_each() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"bot", "echo", "process_video"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"bot", "echo", "play_file", "process_video"}
     assert len((EXAMPLES / "echo.py").read_text().splitlines()) <= 30
 
 

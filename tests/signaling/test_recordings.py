@@ -6,28 +6,43 @@ import pathlib
 import pytest
 
 from mediapeer import AudioStreamTrack
-from mediapeer.media import RecordingState, RecordingSummary
+from mediapeer.media import RecordingError, RecordingOptions, RecordingState, RecordingSummary
+from mediapeer.media.catalog import CatalogError
 from signaling.recordings import RecordingStore
 from tests.signaling.support import new_server, serving
 
-NAME = "2026-01-02_03-04-05_abcdef.webm"
+NAME = "2026-01-02_03-04-05_abcdef"
 
 
 class WrittenAtOnce:
     """A recorder whose file is there when it starts."""
 
-    state = RecordingState.FINISHED
     duration = 1.0
     bytes_written = 4
     error = None
 
-    def __init__(self, path: pathlib.Path, tracks: object) -> None:
-        self._path = path
+    def __init__(self, path: pathlib.Path, tracks: object, options: RecordingOptions) -> None:
+        self.state = RecordingState.NEW
+        self.added: list[object] = []
+        self._path = path.with_suffix(".webm")
 
     def start(self) -> None:
+        self.state = RecordingState.RECORDING
         self._path.write_bytes(b"webm")
 
+    def add_track(self, track: object) -> None:
+        if self.added:
+            raise RecordingError("That is one too many.")
+        self.added.append(track)
+
+    def record_channel(self, channel: object) -> None:
+        self.added.append(channel)
+
+    def snapshot(self) -> bytes | None:
+        return b"png"
+
     async def stop(self) -> RecordingSummary:
+        self.state = RecordingState.FINISHED
         return RecordingSummary(self._path, 4, 1.0, ("audio",), {})
 
 
@@ -35,26 +50,28 @@ class WrittenAtOnce:
 def store(tmp_path: pathlib.Path) -> RecordingStore:
     directory = tmp_path / "recordings"
     directory.mkdir()
-    return RecordingStore(directory)
+    return RecordingStore(directory, WrittenAtOnce)
 
 
-def test_only_finished_recordings_are_shown(store: RecordingStore, tmp_path: pathlib.Path) -> None:
-    (store.directory / NAME).write_bytes(b"webm")
-    (store.directory / "other.webm.part").write_bytes(b"not finished")
-    (store.directory / "notes.txt").write_text("somebody's")
-    (store.directory / "directory.webm").mkdir()
-    (tmp_path / "secret.webm").write_text("secret")
-    (store.directory / "link.webm").symlink_to(tmp_path / "secret.webm")
-    assert [entry["name"] for entry in store.list()] == [NAME]
-
-
-def test_a_recording_without_its_facts_is_listed_all_the_same(store: RecordingStore) -> None:
-    (store.directory / NAME).write_bytes(b"webm")
-    (store.directory / NAME.replace(".webm", ".json")).write_text("[]")
+def test_a_recording_of_the_first_release_is_listed_and_played(store: RecordingStore) -> None:
+    (store.directory / f"{NAME}.webm").write_bytes(b"webm")
+    (store.directory / f"{NAME}.json").write_text("[]")
     [entry] = store.list()
-    assert entry["size"] == 4
-    assert entry["duration"] is None
+    assert (entry["name"], entry["size"], entry["duration"], entry["state"]) == (NAME, 4, None, "finished")
     assert entry["created"]
+    assert (entry["url"], entry["thumbnail"], entry["manifest"]) == (f"/api/recordings/{NAME}", None, None)
+    for name in (NAME, f"{NAME}.webm"):
+        segment = store.segment(name)
+        assert segment is not None
+        assert segment.path == store.directory / f"{NAME}.webm"
+
+
+def test_only_whole_files_are_handed_out(store: RecordingStore) -> None:
+    (store.directory / "torn.webm.part").write_bytes(b"webm")
+    [entry] = store.list()
+    assert (entry["state"], entry["url"], entry["segments"][0]["url"]) == ("interrupted", None, None)
+    assert store.segment("torn") is None
+    assert store.segment("torn.webm.part") is None
 
 
 @pytest.mark.parametrize(
@@ -72,18 +89,41 @@ def test_a_recording_without_its_facts_is_listed_all_the_same(store: RecordingSt
         "é.webm",
     ],
 )
-def test_a_name_leads_nowhere_else(store: RecordingStore, tmp_path: pathlib.Path, name: str) -> None:
+async def test_a_name_leads_nowhere_else(store: RecordingStore, tmp_path: pathlib.Path, name: str) -> None:
     (tmp_path / "secret.webm").write_text("secret")
     (store.directory / "x.json").write_text("{}")
-    assert store.path(name) is None
-    assert not store.delete(name)
+    (store.directory / "link.webm").symlink_to(tmp_path / "secret.webm")
+    for wanted in (name, "link", "link.webm"):
+        assert store.segment(wanted) is None
+        assert store.manifest_path(wanted) is None
+        assert store.data_path(wanted) is None
+        assert await store.thumbnail(wanted) is None
+        assert not store.delete(wanted)
+    assert (tmp_path / "secret.webm").exists()
 
 
-def test_the_newest_comes_first(store: RecordingStore) -> None:
-    for name in ("2026-01-01_00-00-00_aaaaaa.webm", "2026-01-03_00-00-00_aaaaaa.webm", NAME):
-        (store.directory / name).write_bytes(b"webm")
-    names = [entry["name"] for entry in store.list()]
-    assert names == sorted(names, reverse=True)
+async def test_a_running_recording_is_listed_as_such_and_stays(store: RecordingStore) -> None:
+    recording = store.start("call", [AudioStreamTrack()], None)
+    [entry] = store.list()
+    assert (entry["state"], entry["duration"], entry["size"]) == ("recording", 1.0, 4)
+    assert entry["thumbnail"]
+    assert await store.thumbnail(recording.name) == b"png"
+    with pytest.raises(CatalogError, match="is being recorded"):
+        store.delete(recording.name)
+    await recording.stop()
+    assert store.list()[0]["state"] == "finished"
+    assert await store.thumbnail(recording.name) is None
+
+
+async def test_a_track_too_many_is_left_out(store: RecordingStore) -> None:
+    recording = store.start("call", [AudioStreamTrack()], None)
+    for _ in range(3):
+        recording.add_track(AudioStreamTrack())
+    assert len(recording.recorder.added) == 1  # type: ignore[attr-defined]
+    await recording.stop()
+    recording.add_track(AudioStreamTrack())
+    recording.add_channel(None)  # type: ignore[arg-type]
+    assert len(recording.recorder.added) == 1  # type: ignore[attr-defined]
 
 
 async def test_no_path_leads_out_of_the_directory_over_http(tmp_path: pathlib.Path) -> None:
@@ -96,12 +136,11 @@ async def test_no_path_leads_out_of_the_directory_over_http(tmp_path: pathlib.Pa
             assert "secret" not in (await response.text()).replace(path, "")
 
 
-async def test_nothing_of_a_deleted_recording_comes_back(tmp_path: pathlib.Path) -> None:
-    store = RecordingStore(tmp_path, WrittenAtOnce)
+async def test_nothing_of_a_deleted_recording_comes_back(store: RecordingStore) -> None:
     recording = store.start("call", [AudioStreamTrack()], None)
     entry = await recording.stop()
-    assert sorted(os.listdir(tmp_path)) == [recording.name[:-5] + ".json", recording.name]
+    assert os.listdir(store.directory) == [entry["file"]]
     assert store.delete(recording.name)
     assert await recording.stop() == entry
     await recording.close()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(store.directory) == []

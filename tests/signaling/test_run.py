@@ -61,9 +61,9 @@ async def test_a_signal_closes_the_recording_ends_the_call_and_exits_with_0(
     assert b"Traceback" not in errors
     await connection.close()
 
-    with av.open(tmp_path / name) as container:
+    with av.open(tmp_path / f"{name}.webm") as container:
         assert len(list(container.decode(video=0))) > 10
-    assert sorted(path.suffix for path in pathlib.Path.iterdir(tmp_path)) == [".json", ".webm"]
+    assert sorted(path.suffix for path in pathlib.Path.iterdir(tmp_path)) == [".json", ".png", ".webm"]
 
 
 async def test_a_port_that_is_taken_is_an_error_of_its_own(tmp_path: pathlib.Path) -> None:

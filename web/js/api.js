@@ -38,7 +38,7 @@ async function request(method, path, body, options = {}) {
 
 const call = (id) => `/api/calls/${encodeURIComponent(id)}`;
 
-export const recordingUrl = (name) => `/api/recordings/${encodeURIComponent(name)}`;
+const recordingUrl = (name) => `/api/recordings/${encodeURIComponent(name)}`;
 
 export const answerOffer = (sdp) => request("POST", "/api/calls", {type: "offer", sdp});
 export const requestOffer = () => request("POST", "/api/calls/outgoing");
@@ -50,3 +50,4 @@ export const startRecording = (id) => request("POST", `${call(id)}/recording`);
 export const stopRecording = (id) => request("DELETE", `${call(id)}/recording`);
 export const listRecordings = () => request("GET", "/api/recordings");
 export const deleteRecording = (name) => request("DELETE", recordingUrl(name));
+export const repairRecording = (name) => request("POST", `${recordingUrl(name)}/repair`);

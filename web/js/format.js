@@ -21,6 +21,16 @@ export function rate(bits) {
   return bits < 1e6 ? `${Math.round(bits / 1e3)} kbit/s` : `${(bits / 1e6).toFixed(2)} Mbit/s`;
 }
 
+const CODECS = {
+  vp8: "VP8", vp9: "VP9", av1: "AV1", h264: "H.264", h265: "H.265",
+  opus: "Opus", aac: "AAC", g722: "G.722", pcmu: "G.711", pcma: "G.711",
+};
+
+/** ["vp8", "opus"] → "VP8 and Opus" */
+export function codecs(names) {
+  return [...new Set(names.map((name) => CODECS[name] ?? name))].join(" and ");
+}
+
 const MOMENT = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"});
 
 /** An ISO 8601 time → local date and time */

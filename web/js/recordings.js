@@ -1,14 +1,16 @@
-// The list of recordings, and the player.
+// The list of recordings.
 
 import * as api from "./api.js";
 import * as format from "./format.js";
-import {showError} from "./notice.js";
+import {showError, showHint} from "./notice.js";
+import {closePlayerOf, play} from "./player.js";
 
 const list = document.querySelector("#recordings");
 const empty = document.querySelector("#recordings-empty");
-const player = document.querySelector("#player");
-const video = document.querySelector("#player-video");
 const dialog = document.querySelector("#delete-dialog");
+
+/** How each state is called; a finished recording needs no word. */
+const STATES = {recording: "recording", interrupted: "interrupted", failed: "failed"};
 
 export async function loadRecordings() {
   try {
@@ -21,24 +23,61 @@ export async function loadRecordings() {
 }
 
 function entry(recording) {
-  const facts = [
-    recording.duration === null ? null : format.clock(recording.duration),
-    format.size(recording.size),
-    recording.tracks.length ? recording.tracks.join(" and ") : null,
-  ];
   const item = document.createElement("li");
   item.dataset.name = recording.name;
+  item.dataset.state = recording.state;
+  item.append(thumbnail(recording), facts(recording), actions(recording));
+  return item;
+}
+
+function thumbnail(recording) {
+  if (!recording.thumbnail) {
+    const blank = document.createElement("div");
+    blank.className = "thumbnail";
+    return blank;
+  }
+  const picture = document.createElement("img");
+  picture.className = "thumbnail";
+  picture.src = recording.thumbnail;
+  picture.alt = "";
+  picture.loading = "lazy";
+  return picture;
+}
+
+function facts(recording) {
   const text = document.createElement("div");
+  text.className = "facts";
   const title = document.createElement("strong");
   title.textContent = format.moment(recording.created);
+  if (STATES[recording.state]) {
+    const state = document.createElement("span");
+    state.className = "state";
+    state.dataset.state = recording.state;
+    state.textContent = STATES[recording.state];
+    title.append(state);
+  }
+  const parts = recording.segments.length;
   const details = document.createElement("span");
-  details.textContent = facts.filter(Boolean).join(" · ");
+  details.className = "details";
+  details.textContent = [
+    recording.duration === null ? null : format.clock(recording.duration),
+    format.size(recording.size),
+    format.codecs(recording.codecs),
+    parts > 1 ? `${parts} parts` : null,
+    recording.state === "failed" ? recording.error : null,
+  ].filter(Boolean).join(" · ");
+  if (recording.error) details.title = recording.error;
   text.append(title, details);
-  const actions = document.createElement("div");
-  actions.className = "actions";
-  actions.append(playButton(recording), downloadLink(recording), deleteButton(recording));
-  item.append(text, actions);
-  return item;
+  return text;
+}
+
+function actions(recording) {
+  const group = document.createElement("div");
+  group.className = "actions";
+  if (recording.url) group.append(playButton(recording), downloadLink(recording));
+  if (recording.state === "interrupted") group.append(repairButton(recording));
+  if (recording.state !== "recording") group.append(deleteButton(recording));
+  return group;
 }
 
 function labelled(element, text, recording) {
@@ -47,38 +86,48 @@ function labelled(element, text, recording) {
   return element;
 }
 
-function playButton(recording) {
-  const button = labelled(document.createElement("button"), "Play", recording);
+function actionButton(text, recording, action) {
+  const button = labelled(document.createElement("button"), text, recording);
   button.type = "button";
-  button.addEventListener("click", () => {
-    video.src = api.recordingUrl(recording.name);
-    video.dataset.name = recording.name;
-    document.querySelector("#player-name").textContent = recording.name;
-    player.hidden = false;
-    player.scrollIntoView({block: "nearest"});
-    video.play().catch(() => {});  // the controls are there to start it by hand
-    video.focus();
-  });
+  button.addEventListener("click", () => action(button));
   return button;
+}
+
+function playButton(recording) {
+  return actionButton("Play", recording, () => play(recording));
 }
 
 function downloadLink(recording) {
   const link = labelled(document.createElement("a"), "Download", recording);
   link.className = "button";
-  link.href = api.recordingUrl(recording.name);
-  link.download = recording.name;
+  const first = recording.segments.find((segment) => segment.url);
+  link.href = first.url;
+  link.download = first.file;
+  // Of several parts, the player offers each.
+  link.hidden = recording.segments.length > 1;
   return link;
 }
 
+function repairButton(recording) {
+  return actionButton("Repair", recording, async (button) => {
+    button.disabled = true;
+    try {
+      const repaired = await api.repairRecording(recording.name);
+      showHint("Repaired", `${format.clock(repaired.duration)} can be played again.`);
+    } catch (error) {
+      showError(error);
+    }
+    await loadRecordings();
+  });
+}
+
 function deleteButton(recording) {
-  const button = labelled(document.createElement("button"), "Delete", recording);
-  button.type = "button";
-  button.addEventListener("click", () => {
+  return actionButton("Delete", recording, () => {
     document.querySelector("#delete-name").textContent = recording.name;
     dialog.returnValue = "keep";
     dialog.addEventListener("close", async () => {
       if (dialog.returnValue !== "delete") return;
-      if (video.dataset.name === recording.name) closePlayer();
+      closePlayerOf(recording.name);
       try {
         await api.deleteRecording(recording.name);
       } catch (error) {
@@ -88,24 +137,6 @@ function deleteButton(recording) {
     }, {once: true});
     dialog.showModal();
   });
-  return button;
 }
 
-function closePlayer() {
-  player.hidden = true;
-  video.pause();
-  video.removeAttribute("src");
-  delete video.dataset.name;
-  video.load();
-}
-
-document.querySelector("#player-close").addEventListener("click", closePlayer);
 document.querySelector("#recordings-reload").addEventListener("click", loadRecordings);
-video.addEventListener("error", () => {
-  if (video.hasAttribute("src")) {
-    showError({
-      title: "The recording does not play",
-      message: "It may have been deleted, or this browser lacks VP8 or Opus. Reload the list, or download the file.",
-    });
-  }
-});
