@@ -248,7 +248,7 @@ async def call(scenario: Scenario, browser: Browser) -> dict[str, Any]:
                 report["recording"] = await _record(page)
                 report["tone"] = await page.evaluate("() => testCall.tone()")
                 report |= await _look(page)
-                report["recording"] |= examine(directory / "recordings" / report["recording"]["name"])
+                report["recording"] |= examine(directory / "recordings" / report["recording"]["file"])
                 report |= await _hang_up(page, observer)
     return report | {
         "version": browser.version,

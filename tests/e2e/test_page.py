@@ -36,6 +36,6 @@ def test_a_visit(browser: BrowserName, server_offers: bool) -> None:
     assert "Saved" in text
     assert report["console_errors"] == []
     assert report["exit"] == 0
-    assert report["files"] == [".json", ".webm"], "something unfinished was left"
+    assert report["files"] == [".json", ".png", ".webm"], "something unfinished was left"
     trouble = [sign for sign in SIGNS_OF_TROUBLE if sign in report["server_output"]]
     assert trouble == [], report["server_output"]

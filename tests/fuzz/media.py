@@ -9,7 +9,7 @@ nothing else, and what is kept is bounded.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiortc.rtp import (
@@ -27,16 +27,23 @@ from aiortc.rtp import (
     pack_remb_fci,
 )
 
-from mediapeer.rtp import Refusal
+from mediapeer.rtp import EncodedFrame, Refusal
+from mediapeer.rtp.reorder import CAPACITIES
+from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.srtp import PROFILES, SrtpContexts, SrtpError, is_rtcp
+from mediapeer.transport.feedback import MAXIMUM_NACKS
 from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_PACKET_LENGTH, UNROUTED_PACKETS, MediaPath
 from tests.fuzz.program import Argument, Program, mutate_steps, program
 from tests.fuzz.target import require, retained_bytes
-from tests.transport.paths import receive_parameters
+from tests.transport.paths import routes
 
 MAXIMUM_LENGTH = 4096
 SSRC, PAYLOAD_TYPE = 1234, 96
-MAXIMUM_RETAINED_BYTES = (EARLY_PACKETS + UNROUTED_PACKETS) * (MAXIMUM_PACKET_LENGTH + 2000) + 50_000
+#: Packets that wait for others of their source: of the one that is received, and of one that may take over.
+WAITING_PACKETS = 2 * CAPACITIES["video"]
+MAXIMUM_RETAINED_BYTES = (EARLY_PACKETS + UNROUTED_PACKETS + WAITING_PACKETS) * (
+    MAXIMUM_PACKET_LENGTH + 2000
+) + 100_000
 
 
 class Open:
@@ -56,23 +63,38 @@ class Open:
 class Part:
     """Stands for a receiver and for a sender."""
 
-    _ssrc = SSRC
+    ssrc, rtx_ssrc = SSRC, SSRC + 1
 
     def __init__(self) -> None:
-        self.packets = 0
-        self.feedback: list[AnyRtcpPacket] = []
+        self.is_wanted = True
+        self.frames = 0
+        self.told = 0
         self.raises = False
 
-    def _handle_disconnect(self) -> None:
+    def handle_disconnect(self) -> None:
         pass
 
-    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        self.packets += 1
+    def take_frame(self, frame: EncodedFrame) -> None:
+        self.frames += 1
         if self.raises:
             raise ValueError("a defect of the receiver")
 
-    async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
-        self.feedback.append(packet)
+    def receive_report(self, block: ReportBlock, now: float) -> None:
+        require(block.ssrc == SSRC, "a report on another")
+        self._tell()
+
+    def receive_nack(self, numbers: Sequence[int], now: float) -> None:
+        require(0 < len(numbers) <= MAXIMUM_NACKS, "a NACK of too many packets, or of none")
+        self._tell()
+
+    def receive_keyframe_request(self, now: float) -> None:
+        self._tell()
+
+    def receive_bitrate(self, bits_per_second: int, now: float) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        self.told += 1
         if self.raises:
             raise ValueError("a defect of the sender")
 
@@ -83,7 +105,9 @@ class Stream:
     def __init__(self, setting: int) -> None:
         self._counters: Counter[str] = Counter()
         self._heard = 0
-        self._path = MediaPath(self._counters, self._note_heard)
+        self._now = 0.0
+        self._due: float | None = None
+        self._path = MediaPath(self._counters, self._note_heard, arm=self._note_due, clock=lambda: self._now)
         profiles = list(PROFILES)
         profile = profiles[setting % len(profiles)]
         material = bytes(range(PROFILES[profile].keying_material_length))
@@ -99,13 +123,16 @@ class Stream:
     def _note_heard(self) -> None:
         self._heard += 1
 
+    def _note_due(self, when: float | None) -> None:
+        self._due = when
+
     async def run(self, steps: Program) -> None:
         """Do every step."""
         operations = tuple(OPERATIONS.values())
         for step in steps.steps:
             if step.operation < len(operations):
                 await operations[step.operation](self, Argument(step.argument))
-            self._path.release(0.0)
+            self._path.release(self._now)
             self._check()
 
     # Operations
@@ -160,26 +187,37 @@ class Stream:
     async def register(self, argument: Argument) -> None:
         """A receiver and a sender come."""
         self._part.raises = bool(argument.uint8() & 1)
-        self._path.register_receiver(self._part, receive_parameters(SSRC, PAYLOAD_TYPE))
-        self._path.register_sender(self._part, receive_parameters(SSRC, PAYLOAD_TYPE))  # type: ignore[arg-type]
+        self._path.set_section("1", routes(self._part, SSRC, PAYLOAD_TYPE))
+        self._path.add_sender(self._part)
 
     async def unregister(self, argument: Argument) -> None:
         """They go."""
+        self._path.set_section("1", None)
         self._path.unregister_receiver(self._part)
-        self._path.unregister_sender(self._part)
+        self._path.remove_sender(self._part)
+        self._rtp_came = self._accounted_for()
 
     async def protect(self, argument: Argument) -> None:
         """Send something ourselves, which the peer reads as it was."""
         packet = argument.rest()
         if self._path.contexts is None:
             return
-        protected = self._path.protect(packet, 0.0)
+        protected = self._path.protect(packet)
         if protected is None or is_rtcp(protected) != is_rtcp(packet):
             return
         try:
             require(self._peers.unprotect(protected) == packet, "SRTP changes a packet")
         except SrtpError:
             return  # a number that was used before, or too far back
+
+    async def wait(self, argument: Argument) -> None:
+        """Hundredths of seconds, in which the timer rings."""
+        self._now += argument.uint8() / 100
+        self._part.is_wanted = not argument.uint8() & 1
+        if self._due is not None and self._due <= self._now:
+            self._due = None
+            self._path.handle_timeout(self._now)
+            require(self._due is None or self._due > self._now, "a time-out that does not go by")
 
     # What must hold
 
@@ -188,15 +226,15 @@ class Stream:
             return
         self._came += 1
         self._rtp_came += not is_rtcp(datagram)
-        self._path.receive(datagram, 0.0)
+        self._path.receive(datagram, self._now)
 
     def _accounted_for(self) -> int:
-        """RTP packets that were delivered, are kept, or were counted."""
+        """RTP packets that were taken, are kept, or were counted."""
         kept = len(self._path._unrouted)
         kept += sum(1 for datagram, _ in self._path._early if not is_rtcp(datagram))
         names = ("malformed_rtp", *(refusal.value for refusal in Refusal))
         told = sum(self._counters[name] for name in names)
-        return self._part.packets + kept + told
+        return sum(stream.packets_received for stream in self._path.streams()) + kept + told
 
     def _check(self) -> None:
         require(self._heard <= self._came, "more was heard than came")
@@ -221,6 +259,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "register": Stream.register,
     "unregister": Stream.unregister,
     "protect": Stream.protect,
+    "wait": Stream.wait,
 }
 
 
@@ -260,6 +299,8 @@ def seeds() -> Iterable[tuple[str, bytes]]:
         step("rtcp", b"\1\x0a" + bytes(4)),
         step("datagram", b"\x80"),
     ]
+    hole = [step("rtp", bytes([0, 0xE0, 0, n]) + b"\x10\x31") for n in (1, 2, 9, 5)]
+    life += [step("register"), *hole, *(step("wait", b"\x09") for _ in range(9)), step("wait", b"\xff\1")]
     for setting in (0x00, 0x40, 0x80, 0xC1, 0xC2, 0xC3):
         yield f"life-{setting}", program(setting, life)
 

@@ -3,8 +3,8 @@
 An input is a program (`program.py`): its steps are packets of a peer with the keys, and what negotiation does
 meanwhile. SRTP lets everything through.
 
-What must hold: nothing raises, a receiver gets packets of its own section only, as one stream with one SSRC, what is
-kept is bounded, and what we answer is no more than what came.
+What must hold: nothing raises, a receiver gets frames of its own section only, what is kept is bounded, and what we
+say is no more than what came and what is due.
 """
 
 import random
@@ -13,14 +13,16 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from aiortc.rtcrtpparameters import (
+    RTCRtcpFeedback,
     RTCRtpCodecParameters,
     RTCRtpDecodingParameters,
     RTCRtpHeaderExtensionParameters,
     RTCRtpReceiveParameters,
     RTCRtpRtxParameters,
 )
-from aiortc.rtp import AnyRtcpPacket, RtpPacket
 
+from mediapeer.rtp import EncodedFrame
+from mediapeer.rtp.reorder import CAPACITIES
 from mediapeer.rtp.router import SECTION_SOURCES, TRANSPORT_SOURCES
 from mediapeer.transport.media import MAXIMUM_PACKET_LENGTH, PAUSED_SECTIONS, UNROUTED_PACKETS, MediaPath
 from mediapeer.transport.routes import SectionRoutes
@@ -38,7 +40,8 @@ URIS = (
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
 )
 MAXIMUM_RETAINED_BYTES = (
-    2 * UNROUTED_PACKETS * (MAXIMUM_PACKET_LENGTH + 2000)
+    UNROUTED_PACKETS * (MAXIMUM_PACKET_LENGTH + 2000)
+    + len(MIDS) * 2 * CAPACITIES["video"] * (MAXIMUM_PACKET_LENGTH + 2000)
     + TRANSPORT_SOURCES * 4000
     + PAUSED_SECTIONS * 20_000
 )
@@ -49,16 +52,15 @@ class Receiver:
 
     def __init__(self, section: str) -> None:
         self.section = section
-        self.sources: set[int] = set()
+        self.is_wanted = True
+        self.payload_types: set[int] = set()
+        "Those that the section ever had."
 
-    def _handle_disconnect(self) -> None:
+    def handle_disconnect(self) -> None:
         pass
 
-    async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        self.sources.add(packet.ssrc)
-
-    async def _handle_rtcp_packet(self, packet: AnyRtcpPacket) -> None:
-        pass
+    def take_frame(self, frame: EncodedFrame) -> None:
+        require(frame.payload_type in self.payload_types, "a frame of another section")
 
 
 class Sections:
@@ -68,24 +70,24 @@ class Sections:
         self._counters: Counter[str] = Counter()
         self._sent = 0
         self._came = 0
-        self._path = MediaPath(self._counters, lambda: None, self._send)
+        self._due: float | None = None
+        self._now = 100.0
+        self._path = MediaPath(
+            self._counters, lambda: None, self._send, arm=self._note_due, clock=lambda: self._now
+        )
         self._contexts: Any = Open()
         self._path.contexts = self._contexts
-        self._path.on_first_packet = self._on_first_packet
         self._receivers: dict[str, Receiver] = {}
-        self._starts = True
-        self._now = 100.0
 
     def _send(self, packet: bytes) -> None:
         self._sent += 1
 
-    def _on_first_packet(self, mid: str) -> None:
-        if self._starts:
-            self._path.register_receiver(self._receivers[mid], RTCRtpReceiveParameters())
+    def _note_due(self, when: float | None) -> None:
+        self._due = when
 
     async def run(self, steps: Program) -> None:
         """Do every step."""
-        self._starts = not steps.setting & 1
+        self._is_wanted = not steps.setting & 1
         operations = tuple(OPERATIONS.values())
         for step in steps.steps:
             if step.operation < len(operations):
@@ -101,8 +103,14 @@ class Sections:
         receiver = self._receivers.get(mid)
         if receiver is None or flags & 2:
             receiver = self._receivers[mid] = Receiver(mid)
+            receiver.is_wanted = self._is_wanted
         codec = f"{kind}/{('VP8', 'H264')[flags >> 7] if kind == 'video' else 'opus'}"
-        codecs = [RTCRtpCodecParameters(codec, 90_000, None, first)]
+        kinds = (("nack", None), ("nack", "pli"), ("ccm", "fir"), ("transport-cc", None), ("goog-remb", None))
+        feedback = [
+            RTCRtcpFeedback(*told) for place, told in enumerate(kinds) if (len(mid) + first) >> place & 1
+        ]
+        codecs = [RTCRtpCodecParameters(codec, 90_000, None, first, rtcpFeedback=feedback)]
+        receiver.payload_types |= {first, first + 1}
         if flags & 4:
             repaired = {"apt": first + (argument.uint8() & 1)}
             codecs.append(RTCRtpCodecParameters(f"{kind}/rtx", 90_000, None, first + 1, parameters=repaired))
@@ -117,20 +125,23 @@ class Sections:
         ]
         parameters = RTCRtpReceiveParameters(codecs, extensions, mid, encodings)
         rids = RIDS[:3] if flags & 0x40 else ()
-        self._path.set_section(mid, SectionRoutes(mid, kind, receiver, parameters, rids=rids))  # type: ignore[arg-type]
+        self._path.set_section(mid, SectionRoutes(mid, kind, receiver, parameters, rids=rids))
 
     async def remove(self, argument: Argument) -> None:
         """A section is over, or paused."""
         mid = MIDS[argument.uint8() % len(MIDS)]
         self._path.set_section(mid, None)
         if argument.uint8() & 1 and (receiver := self._receivers.pop(mid, None)) is not None:
-            self._path.unregister_receiver(receiver)  # type: ignore[arg-type]
+            self._path.unregister_receiver(receiver)
 
     async def start(self, argument: Argument) -> None:
-        """A receiver is ready, if it was not."""
-        receiver = self._receivers.get(MIDS[argument.uint8() % len(MIDS)])
-        if receiver is not None and not self._starts:
-            self._path.register_receiver(receiver, RTCRtpReceiveParameters())  # type: ignore[arg-type]
+        """Somebody wants the frames of a section, or nobody any more, and perhaps a keyframe."""
+        mid = MIDS[argument.uint8() % len(MIDS)]
+        receiver = self._receivers.get(mid)
+        if receiver is not None:
+            receiver.is_wanted = not argument.uint8() & 1
+        self._path.request_keyframe(mid)
+        self._came += 1
 
     async def packet(self, argument: Argument) -> None:
         """A packet with what header extensions the flags say."""
@@ -165,6 +176,11 @@ class Sections:
     async def wait(self, argument: Argument) -> None:
         """Tenths of seconds."""
         self._now += argument.uint8() / 10
+        if self._due is not None and self._due <= self._now:
+            self._due = None
+            self._path.handle_timeout(self._now)
+            require(self._due is None or self._due > self._now, "a time-out that does not go by")
+            self._came += 2 * len(MIDS) + SECTION_SOURCES
         self._path.release(self._now)
 
     async def report(self, argument: Argument) -> None:
@@ -173,27 +189,27 @@ class Sections:
             stream.report_block(self._now)
         for mid in MIDS:
             self._path.selected_stream(mid)
+            counts = self._path.counts(mid)
+            require(counts.repaired + counts.given_up <= counts.lost + counts.received, "more than was lost")
 
     async def feedback(self, argument: Argument) -> None:
-        """RTCP of a receiver of ours on its way out."""
-        body = (1).to_bytes(4, "big") + argument.uint8().to_bytes(4, "big") + argument.take(20)
-        kinds = ((0x81, 201, body + bytes(4)), (0x81, 206, body[:8]), (0x81, 205, body[:12]))
-        first, kind, content = kinds[argument.uint8() % 3]
-        packet = bytes([first, kind]) + (len(content) // 4).to_bytes(2, "big") + content
-        self._path.protect(packet, self._now)
+        """RTCP of the peer on its streams."""
+        first, kind = argument.uint8(), 200 + argument.uint8() % 7
+        content = argument.take(40)
+        await self.datagram(
+            Argument(bytes([0x80 | first & 31, kind]) + (len(content) // 4).to_bytes(2, "big") + content)
+        )
 
     # What must hold
 
     def _check(self) -> None:
         require(not self._counters["packet_handler_errors"], "a handler raised")
-        require(self._sent <= self._came, "more is answered than came")
+        require(self._sent <= 2 * self._came, "more is said than is due")
         streams = self._path.streams()
         require(len(streams) <= TRANSPORT_SOURCES, "too many sources are remembered")
         of_each = Counter(stream.mid for stream in streams)
         require(max(of_each.values(), default=0) <= SECTION_SOURCES, "too many sources of one section")
         require(set(of_each) <= set(self._path._sections), "sources of no section")
-        for receiver in self._receivers.values():
-            require(len(receiver.sources) <= 1, "a receiver sees more than one source")
         kept = retained_bytes(
             self._path, shared=[*self._receivers.values(), self._counters, self._contexts, self]
         )

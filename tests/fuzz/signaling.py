@@ -26,7 +26,7 @@ from yarl import URL
 
 import signaling.application
 from mediapeer import RTCConfiguration
-from mediapeer.media import RecordingError, RecordingState, RecordingSummary
+from mediapeer.media import RecordingError, RecordingOptions, RecordingState, RecordingSummary
 from signaling import Guard, ServerOptions, SignalingServer, create_application
 from signaling.pages import load_pages
 from signaling.recordings import RecordingStore
@@ -60,8 +60,8 @@ class WrittenAtOnce:
     bytes_written = 4
     error = None
 
-    def __init__(self, path: pathlib.Path, tracks: Iterable[object]) -> None:
-        self._path = path
+    def __init__(self, path: pathlib.Path, tracks: Iterable[object], options: RecordingOptions) -> None:
+        self._path = path.with_suffix(".webm")
         self._tracks = tuple(tracks)
         self.state = RecordingState.WAITING
 
@@ -71,6 +71,16 @@ class WrittenAtOnce:
             raise RecordingError("The call has neither audio nor video.")
         self._path.write_bytes(b"webm")
         self.state = RecordingState.RECORDING
+
+    def add_track(self, track: object) -> None:
+        """Take no notice."""
+
+    def record_channel(self, channel: object) -> None:
+        """Take no notice."""
+
+    def snapshot(self) -> bytes | None:
+        """No picture."""
+        return None
 
     async def stop(self) -> RecordingSummary:
         """Be done."""
@@ -338,4 +348,8 @@ REQUESTS = (
     b"POST /api/calls\nContent-Type: application/json; charset=x\nContent-Encoding: gzip\n\n{}",
     b"POST /api/calls\nContent-Type: text/plain\nOrigin: http://elsewhere.example\nSec-Fetch-Site: none\n\n{}",
     b"PATCH /api/calls/{id}\nHost: [::1]:8080",
+    f"GET /api/recordings/{RECORDING}/thumbnail".encode(),
+    f"GET /api/recordings/{RECORDING}/parts/1".encode(),
+    b"GET /api/recordings/%2e%2e/manifest",
+    f"POST /api/recordings/{RECORDING}/repair\nOrigin: http://{_HOST}".encode(),
 )

@@ -45,6 +45,7 @@ TARGETS = {
     "negotiation": ("mediapeer",),
     "paths": ("mediapeer", "aioice"),
     "sections": ("mediapeer",),
+    "payloads": ("mediapeer",),
 }
 
 

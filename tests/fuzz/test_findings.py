@@ -18,8 +18,10 @@ from mediapeer.dtls.messages13 import Finished13
 from mediapeer.dtls.registry import HandshakeType
 from mediapeer.ice.mux import UdpMux
 from mediapeer.ice.stun import StunMessage
+from mediapeer.media.catalog import EntrySegment
 from mediapeer.peer.session import Session
-from mediapeer.rtp import LayerSelector
+from mediapeer.rtp import RtpRouter
+from mediapeer.rtp.assembler import FrameAssembler
 from mediapeer.transport.media import MediaPath
 from signaling.recordings import RecordingStore
 from signaling.server import SignalingServer
@@ -108,19 +110,26 @@ DEFECTS: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
         "_connect",
         lambda self, *rest: setattr(self, "kept", [*getattr(self, "kept", []), bytes(9)]),
     ),
-    "a file outside": ("signaling", RecordingStore, "path", lambda self, name: self.directory.parent / SECRET),
+    "a file outside": (
+        "signaling",
+        RecordingStore,
+        "segment",
+        lambda self, *rest: EntrySegment(self.directory.parent / SECRET, "webm", 0.0, None, 4),
+    ),
     "a server that fails": ("signaling", SignalingServer, "call", lambda self, name: self.calls[name]),
     "a packet that vanishes": ("media", MediaPath, "_route", lambda self, *rest: None),
     "packets kept without end": (
         "media",
         MediaPath,
         "_unprotect",
-        lambda self, *rest: setattr(self, "kept", [*getattr(self, "kept", []), bytes(200_000)]),
+        lambda self, *rest: setattr(self, "kept", [*getattr(self, "kept", []), bytes(5_000_000)]),
     ),
     "a check of anybody": ("paths", StunMessage, "has_valid_integrity", always(True)),
     "an address of another call": ("paths", UdpMux, "_may_replace", always(True)),
     "a refusal that changes something": ("negotiation", Session, "restore", always(None)),
-    "packets as they came": ("sections", LayerSelector, "_rewrite", always(None)),
+    "sources of no section": ("sections", RtpRouter, "remove_section", always(None)),
+    "a frame that vanishes": ("payloads", FrameAssembler, "gap", lambda self, lost=1: _forget_frame(self)),
+    "a frame without end": ("payloads", FrameAssembler, "_drop", always(None)),
 }  # fmt: skip
 
 
@@ -131,6 +140,10 @@ def _take_unproven(handshake: Any, message: Any) -> None:
     if handshake._state is State.CERTIFICATE_VERIFY and message.handshake_type == HandshakeType.FINISHED:
         handshake._state = State.FINISHED
     _receive(handshake, message)
+
+
+def _forget_frame(assembler: Any) -> None:
+    assembler._payloads = []
 
 
 def _hand_out(connection: Any, data: bytes) -> None:
