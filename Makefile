@@ -41,7 +41,7 @@ types: $(INSTALLED_TEST) ## Check types
 	$(BIN)/mypy
 
 bench: $(INSTALLED_TEST) ## Run every benchmark beside its peer
-	@for name in handshake record memory flood call setup mux idle; do $(BIN)/python -m benchmarks $$name || exit 1; echo; done
+	@for name in handshake record memory flood call setup mux idle receive recording; do $(BIN)/python -m benchmarks $$name || exit 1; echo; done
 
 fuzz: $(INSTALLED_FUZZ) ## Fuzz each target for a while, where atheris is to be had (SECONDS=60, TARGETS=)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)

@@ -6,8 +6,8 @@ anybody; they come out of ``recv()``. CPU is that of a burst that waits in the s
 over. A flood is nine forged datagrams and one genuine, which tells that they are through.
 
 SRTP is taken further: a DTLS transport with the keys of a handshake unprotects each packet (AES-128-GCM), parses it,
-finds its section and counts it; then also gives it to a receiver, of aiortc's interface. aiortc's own transport is
-beside it, with a receiver in both rows.
+finds its section and counts it; then also puts it in order and makes it a frame, one of each packet. aiortc's own
+transport is beside it, with a receiver in both rows that gets packets as they come.
 
 The highest rate is told by its interval. Each rate is tried for half a second from another process, and counts if not
 one datagram is lost.
@@ -28,10 +28,10 @@ import aioice
 import aiortc
 
 from benchmarks import Comparison, CpuClock, Figures, Result
-from benchmarks._protected import AiortcPath, OurPath, ProtectedMedia, material
+from benchmarks._protected import AiortcPath, OurPath, ProtectedMedia, check, material
 from mediapeer.ice.mux import UdpMux
 from mediapeer.ice.sockets import Address, MuxSocket
-from mediapeer.ice.stun import binding_request, binding_success, transaction_id
+from mediapeer.ice.stun import binding_success, transaction_id
 from tests.ice.sessions import LiteSession
 
 AIORTC = f"aiortc {aiortc.__version__}"
@@ -123,7 +123,7 @@ class OurReceiver:
 
     def check(self) -> bytes | None:
         local = self._session.agent.local_parameters
-        return _check(local.username_fragment, local.password)
+        return check(local.username_fragment, local.password)
 
     def media(self) -> Media:
         return PlainMedia()
@@ -215,7 +215,7 @@ class OurSrtpReceiver:
 
     def check(self) -> bytes | None:
         local = self._path.ice.local_parameters
-        return _check(local.username_fragment, local.password)
+        return check(local.username_fragment, local.password)
 
     def media(self) -> Media:
         return ProtectedMedia(self._keys, _LENGTH)
@@ -248,21 +248,10 @@ class AiortcSrtpReceiver(AioiceReceiver):
         await self._path.close()
 
 
-def _check(fragment: str, password: str) -> bytes:
-    return binding_request(
-        transaction_id(),
-        username=f"{fragment}:theirs",
-        password=password,
-        priority=1,
-        controlling=1,
-        use_candidate=True,
-    )
-
-
 #: What somebody may send who has not seen the description; of the first, who has seen half of it.
 FORGERIES: dict[str, Callable[[str], bytes]] = {
-    "checks with a wrong password": lambda fragment: _check(fragment, "x" * 32),
-    "checks of unknown sessions": lambda fragment: _check("unknown", "x" * 32),
+    "checks with a wrong password": lambda fragment: check(fragment, "x" * 32),
+    "checks of unknown sessions": lambda fragment: check("unknown", "x" * 32),
     "answers to no request": lambda fragment: binding_success(transaction_id(), (_HOST, 1), "x" * 32),
 }
 

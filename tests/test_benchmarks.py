@@ -25,6 +25,7 @@ from benchmarks.mux import (
     OurSrtpReceiver,
     cpu,
 )
+from benchmarks.receive import STAGES, Feed, Measure, feed, record
 from benchmarks.record import our_association, our_protect, our_unprotect
 from benchmarks.setup import (
     Callers,
@@ -165,7 +166,18 @@ def test_memory_is_what_a_fresh_process_grows_by() -> None:
 
 
 def test_each_benchmark_is_listed() -> None:
-    assert names() == ["call", "flood", "handshake", "idle", "memory", "mux", "record", "setup"]
+    assert names() == [
+        "call",
+        "flood",
+        "handshake",
+        "idle",
+        "memory",
+        "mux",
+        "receive",
+        "record",
+        "recording",
+        "setup",
+    ]
 
 
 @pytest.mark.parametrize("make", [OurReceiver, AioiceReceiver, OurSrtpReceiver, AiortcSrtpReceiver])
@@ -224,3 +236,34 @@ def test_idle_calls_are_counted_with_their_threads() -> None:
         == {"resident memory of a call", "CPU of a call in a second", "threads of a call"}
     )
     assert (ours["threads of a call"], theirs["threads of a call"]) == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def half_a_second() -> Iterator[Feed]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.receive._SECONDS", 0.5)
+        feed.cache_clear()
+        yield feed()
+    feed.cache_clear()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_fed_with_what_the_one_before_gives(half_a_second: Feed, stage: str) -> None:
+    ours, peers, _ = STAGES[stage]
+    for measure in (ours, peers):
+        assert measure()["CPU of a packet"] > 0
+
+
+def test_all_packets_come_from_the_socket_to_the_file(half_a_second: Feed) -> None:
+    assert len(half_a_second.frames) == 15 + 25
+    assert record()["CPU of a packet"] > 0
+
+
+def test_a_stage_that_loses_something_is_not_measured(
+    half_a_second: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_a_second.routed[0][1], "payload", b"")
+    measures: list[Measure] = [STAGES["order, depacketize"][0], STAGES["depacketize alone"][0]]
+    for measure in measures:
+        with pytest.raises(RuntimeError, match="frames came"):
+            measure()

@@ -9,11 +9,14 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
+	"github.com/pion/webrtc/v4/pkg/media/ivfwriter"
+	"github.com/pion/webrtc/v4/pkg/media/oggwriter"
 )
 
 type fields map[string]any
@@ -33,6 +36,7 @@ type command struct {
 	ICERestart bool             `json:"iceRestart"`
 	Type       string           `json:"type"`
 	SDP        string           `json:"sdp"`
+	Path       string           `json:"path"`
 	Candidate  string           `json:"candidate"`
 	Mid        *string          `json:"mid"`
 	Text       *string          `json:"text"`
@@ -59,17 +63,24 @@ type endpoint struct {
 	channels sync.Map // label → *webrtc.DataChannel
 	payloads []string
 	lock     sync.Mutex
+	saving   []*webrtc.PeerConnection
+	saved    atomic.Int64
+	missed   atomic.Int64
 }
 
-func (e *endpoint) start(c command) error {
+func newPeer(lite bool) (*webrtc.PeerConnection, error) {
 	settings := webrtc.SettingEngine{}
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetIPFilter(func(ip net.IP) bool { return ip.Equal(net.IPv4(127, 0, 0, 1)) })
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	settings.SetLite(c.Lite)
+	settings.SetLite(lite)
+	return webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{})
+}
+
+func (e *endpoint) start(c command) error {
 	var err error
-	if e.peer, err = webrtc.NewAPI(webrtc.WithSettingEngine(settings)).NewPeerConnection(webrtc.Configuration{}); err != nil {
+	if e.peer, err = newPeer(c.Lite); err != nil {
 		return err
 	}
 	e.peer.OnICECandidate(func(candidate *webrtc.ICECandidate) {
@@ -166,6 +177,58 @@ func (e *endpoint) play(packets [][]byte) {
 	}
 }
 
+// save answers an offer with a peer of its own, and writes what comes as pion's example of that name does.
+func (e *endpoint) save(c command) error {
+	peer, err := newPeer(true)
+	if err != nil {
+		return err
+	}
+	e.saving = append(e.saving, peer)
+	peer.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		if writer, err := newWriter(track, c.Path); err == nil {
+			go e.write(track, writer)
+		} else {
+			say("error", fields{"command": c.Command, "message": err.Error()})
+		}
+	})
+	if err = peer.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: c.SDP}); err != nil {
+		return err
+	}
+	gathered := webrtc.GatheringCompletePromise(peer)
+	answer, err := peer.CreateAnswer(nil)
+	if err == nil {
+		err = peer.SetLocalDescription(answer)
+	}
+	if err == nil {
+		<-gathered
+		say("description", fields{"type": "answer", "sdp": peer.LocalDescription().SDP})
+	}
+	return err
+}
+
+func newWriter(track *webrtc.TrackRemote, path string) (media.Writer, error) {
+	if track.Kind() == webrtc.RTPCodecTypeAudio {
+		return oggwriter.New(path+".ogg", 48000, 2)
+	}
+	return ivfwriter.New(path + ".ivf")
+}
+
+func (e *endpoint) write(track *webrtc.TrackRemote, writer media.Writer) {
+	defer func() { _ = writer.Close() }()
+	var next uint16
+	for count := 0; ; count++ {
+		packet, _, err := track.ReadRTP()
+		if err != nil || writer.WriteRTP(packet) != nil {
+			return
+		}
+		if step := packet.SequenceNumber - next; count > 0 && step < 0x8000 {
+			e.missed.Add(int64(step))
+		}
+		next = packet.SequenceNumber + 1
+		e.saved.Add(1)
+	}
+}
+
 func (e *endpoint) carryOut(c command) error {
 	switch c.Command {
 	case "start":
@@ -201,6 +264,15 @@ func (e *endpoint) carryOut(c command) error {
 		e.lock.Lock()
 		defer e.lock.Unlock()
 		say("heard", fields{"packets": len(e.payloads), "payloads": e.payloads})
+	case "save":
+		return e.save(c)
+	case "saved":
+		say("saved", fields{"packets": e.saved.Load(), "missed": e.missed.Load()})
+	case "stop-saving":
+		for _, peer := range e.saving {
+			_ = peer.Close()
+		}
+		say("closed", nil)
 	case "close":
 		err := e.peer.Close()
 		say("closed", nil)
