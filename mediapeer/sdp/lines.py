@@ -37,8 +37,8 @@ class SdpLimits:
 
     length: int = 1 << 20
     "Of the whole text; browsers' descriptions have some ten thousand characters."
-    lines: int = 8000
-    "A section for video of Chromium's has more than a hundred."
+    lines: int = 12_000
+    "A section for video of Chromium's has more than a hundred, of ours a hundred and sixty."
     line_length: int = 8192
     sections: int = 64
     candidates: int = 256

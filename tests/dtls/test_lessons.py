@@ -54,7 +54,7 @@ from tests.dtls.support import Pair, configuration, credentials
 from tests.dtls.test_misbehaviour import tamper
 from tests.ice.pairs_of_transports import close, connect, pair_of_ends
 from tests.ice.virtual_sockets import virtual_bind_all
-from tests.transport.paths import Ends, Receiver, receive_parameters, rtp, wrong_fingerprint
+from tests.transport.paths import Ends, Receiver, routes, rtp, wrong_fingerprint
 from tests.transport.virtual import Network, virtual
 
 V12, V13 = ProtocolVersion.DTLS_1_2, ProtocolVersion.DTLS_1_3
@@ -559,13 +559,13 @@ def test_srtp_before_the_handshakes_end_is_released_after_the_check_alone(is_rig
     async def scenario(network: Network) -> None:
         ends = Ends()
         receiver = Receiver()
-        ends.server._register_rtp_receiver(receiver, receive_parameters())
+        ends.server.media.set_section("1", routes(receiver))
         for number in range(1000):
             ends.server_path.inject(rtp(number))
         await ends.handshake(for_server=None if is_right else wrong_fingerprint())
         assert ends.server.counters["early_srtp_full"] >= 1000 - 128
         assert ends.server.counters["srtp_unprotect_failed"] == (128 if is_right else 0)
-        assert receiver.packets == []
+        assert receiver.frames == []
         await ends.stop()
 
     scenario()

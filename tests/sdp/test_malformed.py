@@ -207,7 +207,9 @@ def test_there_is_a_limit_to_everything() -> None:
     SessionDescription.parse(text + AUDIO + "\n" + candidate * 3, limits)
     error = refusal(text + AUDIO + "\n" + candidate * 2 + AUDIO + "\n" + candidate * 2, limits)
     assert (error.line, error.reason) == (None, "the description has more than 3 candidates")
-    assert SdpLimits() == SdpLimits(length=1 << 20, lines=8000, line_length=8192, sections=64, candidates=256)
+    assert SdpLimits() == SdpLimits(
+        length=1 << 20, lines=12_000, line_length=8192, sections=64, candidates=256
+    )
 
 
 def test_an_attribute_that_was_spoilt_later_raises_the_same_error() -> None:
