@@ -25,16 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker of pytest-xdist: the browsers first, and whatever else looks at real time, all in one worker.
+    """In a worker of pytest-xdist: the browsers first, and all in one worker.
 
     They look at real time, and two at once would be in each other's way; but they mostly wait, and so leave a core to
     the other tests. That they are the longest group is why they go first.
     """
     if _is_worker(config):
         for item in items:
-            if _is_in_real_time(item):
+            if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.xdist_group(BROWSERS))
-        items.sort(key=lambda item: not _is_in_real_time(item))
+        items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -43,13 +43,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     A worker that has come to such a test gets no browser any more.
     """
     is_first = _is_worker(item.config) and _gives_way not in item.config.stash
-    if is_first and not _is_in_real_time(item):
+    if is_first and not item.get_closest_marker("browser"):
         item.config.stash[_gives_way] = True
         os.nice(NICENESS)
-
-
-def _is_in_real_time(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("browser", "realtime"))
 
 
 def _is_worker(config: pytest.Config) -> bool:

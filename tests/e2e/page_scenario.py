@@ -32,6 +32,8 @@ class Visit:
     "Whether the box under Advanced is ticked."
     screenshot: str | None = None
     "Where to put a picture of the page during the call."
+    player_screenshot: str | None = None
+    "Where to put one of the list of recordings, with a recording that plays."
 
 
 class ServerProcess:
@@ -115,7 +117,7 @@ async def _press_everything(page: Page, plan: Visit) -> dict[str, Any]:
     await _record(page, plan)
     await page.click("#hangup")
     await page.wait_for("() => document.querySelector('#status').dataset.state === 'idle'")
-    report["played"] = await _play_the_recording(page)
+    report["played"] = await _play_the_recording(page, plan)
     report["notice"] = await page.evaluate(
         """() => {
             const notice = document.querySelector('#notice');
@@ -185,8 +187,8 @@ async def _record(page: Page, plan: Visit) -> None:
     await page.wait_for("() => document.querySelectorAll('#recordings li').length === 1")
 
 
-async def _play_the_recording(page: Page) -> dict[str, Any]:
-    """Press Play, and see how long the browser finds it and that it runs."""
+async def _play_the_recording(page: Page, plan: Visit) -> dict[str, Any]:
+    """Press Play, see how long the browser finds it, and that it runs, also from another place on."""
     await page.click("#recordings li button")
     result: dict[str, Any] = await page.wait_for(
         """() => {
@@ -194,6 +196,19 @@ async def _play_the_recording(page: Page) -> dict[str, Any]:
             return video.currentTime > 0.2 ? { duration: video.duration, width: video.videoWidth } : null;
         }"""
     )
+    await page.evaluate(
+        "(place) => { document.querySelector('#player-video').currentTime = place; }", RECORDED_SECONDS - 1.5
+    )
+    result["sought"] = await page.wait_for(
+        """(place) => {
+            const video = document.querySelector('#player-video');
+            return !video.seeking && video.currentTime > place ? video.currentTime : null;
+        }""",
+        RECORDED_SECONDS - 1.4,
+    )
+    if plan.player_screenshot:
+        await page.evaluate("() => document.querySelector('#player').scrollIntoView({block: 'end'})")
+        write(plan.player_screenshot, await page.screenshot())
     return result
 
 

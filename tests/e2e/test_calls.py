@@ -3,6 +3,7 @@
 The call is made by a program in a sandbox, tests/e2e/scenario.py; here its report is judged.
 """
 
+import itertools
 from typing import Any, Literal, get_args
 
 import pytest
@@ -31,10 +32,17 @@ def play(browser: BrowserName, *scenarios: dict[str, Any]) -> list[dict[str, Any
     return reports
 
 
-@pytest.mark.parametrize("dtls_client", ["browser", "server"])
-@pytest.mark.parametrize("offerer", ["browser", "server"])
-def test_a_call_is_echoed_and_recorded(browser: BrowserName, offerer: Side, dtls_client: Side) -> None:
-    (report,) = play(browser, {"offerer": offerer, "dtls_client": dtls_client})
+def test_calls_are_echoed_and_recorded(browser: BrowserName) -> None:
+    """Whoever offers, and whoever is the client of the handshake."""
+    sides: tuple[Side, ...] = ("browser", "server")
+    kinds = list(itertools.product(sides, sides))
+    reports = play(browser, *({"offerer": offerer, "dtls_client": client} for offerer, client in kinds))
+    for (offerer, dtls_client), report in zip(kinds, reports, strict=True):
+        assert_it_was_echoed_and_recorded(report, offerer, dtls_client)
+
+
+def assert_it_was_echoed_and_recorded(report: dict[str, Any], offerer: Side, dtls_client: Side) -> None:
+    """Both ends have had all of it, and so has the file."""
     assert_the_browser_has_it_all(report, dtls_client)
     assert_python_has_it_all(report, offerer, dtls_client)
     if dtls_client == "browser":
@@ -77,10 +85,10 @@ def assert_python_has_it_all(report: dict[str, Any], offerer: Side, dtls_client:
     if dtls_client == "browser":
         assert security["srtpProfile"] == "SRTP_AEAD_AES_128_GCM", "the server's first choice"
     assert security["localFingerprint"] != security["remoteFingerprint"]
-    assert seen["frames"]["video"] >= 60
+    assert seen["frames"]["video"] >= 40
     assert seen["width"] == 640
     assert seen["pictures"] >= 5, "the picture stands still"
-    assert seen["frames"]["audio"] >= 200
+    assert seen["frames"]["audio"] >= 130
     assert seen["tone"] == pytest.approx(TONE, rel=0.02)
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 RATE = 1000.0
 "Datagrams a second: little enough for a machine that has other things to do."
-SECONDS = 4.0
+SECONDS = 3.0
 #: What has to be counted of each flood; some of it is STUN, which is not.
 COUNTED: dict[Source, dict[str, float]] = {
     "elsewhere": {"unchecked_address": 0.6 * RATE},

@@ -31,6 +31,7 @@ def test_a_visit(browser: BrowserName, server_offers: bool) -> None:
     assert report["muted"] == ["true", "false"]
     assert report["played"]["duration"] == pytest.approx(RECORDED_SECONDS + 0.5, abs=1)
     assert report["played"]["width"] == report["picture"]["width"]
+    assert RECORDED_SECONDS - 1.5 < report["played"]["sought"] <= report["played"]["duration"] + 0.1
     kind, text = report["notice"]
     assert kind == "hint", text
     assert "Saved" in text

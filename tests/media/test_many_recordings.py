@@ -165,7 +165,7 @@ def pictures_in(path: pathlib.Path) -> int:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
-@pytest.mark.realtime
+@pytest.mark.xdist_group("networks")  # with the others that look at real time and not at a browser
 def test_many_recordings_at_once_lose_nothing(tmp_path: pathlib.Path) -> None:
     """As many as go beside other tests; ``python -m tests.media.test_many_recordings`` makes fifty for a minute."""
     for attempt in range(ATTEMPTS):
