@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import contextlib
 import os
+from collections.abc import Generator
 
 import hypothesis
 import pytest
@@ -35,6 +37,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.xdist_group(BROWSERS))
         items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, None, None]:
+    """Around each test: as root, SVT-AV1 makes the thread that encodes, and so all that it starts, one of real time
+    before which nothing else gets a processor."""
+    leave_real_time()
+    yield
+    leave_real_time()
+
+
+def leave_real_time() -> None:
+    """Have all threads of this process give way to others again."""
+    for thread in map(int, os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ()):
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(thread) != os.SCHED_OTHER:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -136,6 +136,12 @@ class VideoTranscoder:
             return stream
         raise ValueError(f"this ffmpeg has no encoder for {self._codec}") from problem
 
+    @staticmethod
+    def _leave_real_time() -> None:
+        """As root, SVT-AV1 makes the thread that opens it one of real time, before which nothing else gets to run."""
+        if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
     def _drain(self) -> None:
         if self._decoder is None:
             return
@@ -160,6 +166,8 @@ class VideoTranscoder:
         fitted.pict_type = av.video.frame.PictureType.NONE
         self._end = max(self._end, float(pts * _VIDEO_BASE))
         self._container.mux(self._stream.encode(fitted))
+        if self._codec == "av1":
+            self._leave_real_time()
 
     def _fit(self, frame: av.VideoFrame) -> av.VideoFrame:
         if (frame.width, frame.height) == self._size:

@@ -264,3 +264,9 @@ def test_no_picture_is_made_as_large_as_a_peer_may_say(
     found = probe(path)["video"]
     assert int(found["width"]) * int(found["height"]) <= 200 * 120 + 1000
     assert int(found["nb_read_packets"]) < 120
+
+
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="needs libsvtav1")
+def test_encoding_av1_takes_no_processor_away_from_others(export: Export) -> None:
+    export("h264", "webm", video="av1")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
