@@ -5,8 +5,8 @@ HOST = 127.0.0.1
 PORT = 8080
 ARGS =
 PYTEST_ARGS =
-# How many tests run at a time; those with browsers, which mostly wait, run one after the other in any case.
-JOBS = 3
+# How many tests run at a time; the browsers' ones run one after the other in any case.
+JOBS = 2
 SECONDS = 60
 TARGETS =
 
@@ -30,7 +30,7 @@ help: ## List what can be made
 serve: $(INSTALLED) ## Start the server and its page on http://127.0.0.1:8080 (HOST=, PORT=, ARGS=)
 	@exec $(BIN)/mediapeer serve --host $(HOST) --port $(PORT) $(ARGS)
 
-test: $(INSTALLED_TEST) system-packages lint types ## Lint, check types and run the tests (PYTEST_ARGS=, JOBS=3; JOBS=0 to debug)
+test: $(INSTALLED_TEST) system-packages lint types ## Lint, check types and run the tests (PYTEST_ARGS=, JOBS=2; JOBS=0 to debug)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style and formatting

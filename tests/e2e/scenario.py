@@ -33,7 +33,7 @@ from tests.tools.browser import Browser, BrowserError, BrowserName, Page, launch
 
 TONE = 1000
 "The tone that the browser's microphone gives, in Hz. Firefox has no other."
-RECORDED_SECONDS = 2.5
+RECORDED_SECONDS = 4.0
 ENOUGH_FRAMES = 15
 ENOUGH_FRAMES_IN_BRIEF = 3
 MESSAGE = "grüezi 👋"

@@ -112,10 +112,11 @@ def assert_the_recording_is_whole(recording: dict[str, Any]) -> None:
     assert recording["wanted"] == pytest.approx(RECORDED_SECONDS, abs=0.3)
     probed = recording["probed"]
     assert sorted(stream["codec_type"] for stream in probed["streams"]) == ["audio", "video"]
-    assert float(probed["format"]["duration"]) == pytest.approx(recording["wanted"], abs=0.5)
+    # It begins with what the browser sends next, and a browser that is kept from its work sends nothing for a while.
+    assert float(probed["format"]["duration"]) == pytest.approx(recording["wanted"], abs=1.2)
     for track in recording["decoded"].values():
-        assert track["first"] < 0.5
-        assert track["last"] == pytest.approx(recording["wanted"], abs=0.5)
+        assert track["first"] < 1
+        assert track["last"] == pytest.approx(recording["wanted"], abs=1.2)
     assert recording["decoded"]["video"]["frames"] > 10 * RECORDED_SECONDS
     assert recording["decoded"]["audio"]["frames"] > 40 * RECORDED_SECONDS
 
