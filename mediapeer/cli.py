@@ -211,7 +211,7 @@ def _add_record_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--record-transcode",
         action="store_true",
-        help="decode, and encode anew as VP8 and Opus; it takes a hundred times as much of the processor",
+        help="decode, and encode anew as VP8 and Opus; it takes many times as much of the processor",
     )
 
 

@@ -35,7 +35,7 @@ class RecordingOptions:
     manifest: bool = True
     "Whether a file ``NAME.json`` says what the recording is."
     transcode: bool = False
-    "Whether tracks are decoded and encoded anew, as VP8 and Opus. It costs a hundred times as much."
+    "Whether tracks are decoded and encoded anew, as VP8 and Opus. It costs many times as much."
 
     def __post_init__(self) -> None:
         if self.container not in ("auto", *CONTAINERS):
