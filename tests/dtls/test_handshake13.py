@@ -393,7 +393,11 @@ def test_either_half_of_a_client_hello_may_be_lost(lost: int) -> None:
             ALERT.ILLEGAL_PARAMETER,
         ),
         (
-            {CertificateVerify: lambda m: dataclasses.replace(m, signature=m.signature[:-1] + b"\0")},
+            {
+                CertificateVerify: lambda m: dataclasses.replace(
+                    m, signature=m.signature[:-1] + bytes([m.signature[-1] ^ 1])
+                )
+            },
             ALERT.DECRYPT_ERROR,
         ),
         (
