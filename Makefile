@@ -21,7 +21,7 @@ PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help serve test lint types bench fuzz clean system-packages
+.PHONY: help serve test lint types bench fuzz clean system-packages other-ends
 .NOTPARALLEL:
 
 help: ## List what can be made
@@ -30,7 +30,7 @@ help: ## List what can be made
 serve: $(INSTALLED) ## Start the server and its page on http://127.0.0.1:8080 (HOST=, PORT=, ARGS=)
 	@exec $(BIN)/mediapeer serve --host $(HOST) --port $(PORT) $(ARGS)
 
-test: $(INSTALLED_TEST) system-packages lint types ## Lint, check types and run the tests (PYTEST_ARGS=, JOBS=2; JOBS=0 to debug)
+test: $(INSTALLED_TEST) system-packages other-ends lint types ## Lint, check types and run the tests (PYTEST_ARGS=, JOBS=2; JOBS=0 to debug)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(INSTALLED_TEST) ## Check style and formatting
@@ -48,6 +48,9 @@ fuzz: $(INSTALLED_FUZZ) ## Fuzz each target for a while, where atheris is to be 
 
 system-packages: ## Install the browsers and commands the tests drive, where we may
 	@.ci/system-packages
+
+other-ends: $(INSTALLED_TEST) ## Install and build the other endpoints the tests talk to, where they can be had
+	@$(BIN)/python -m tests.tools.prepare
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

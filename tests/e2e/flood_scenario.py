@@ -12,6 +12,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from signaling import Call, SignalingServer
@@ -24,10 +25,11 @@ PATIENCE = 30.0
 WARM_UP = 3.0
 #: How much longer than what is measured a flood lasts, in seconds.
 MARGIN = 1.0
-
-
-#: How long the call is watched when the flood is over, in seconds.
+#: How long the call is watched when the floods are over, in seconds.
 AFTERWARDS = 1.0
+
+Source = Literal["elsewhere", "peer"]
+"Whence a flood comes."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,16 +37,16 @@ class FloodScenario:
     """One call, and what comes in between."""
 
     browser: BrowserName
-    source: Literal["elsewhere", "peer"]
-    "Whether the flood comes from ports of its own, or seems to come from the browser's."
+    sources: Sequence[Source]
+    "Where the floods come from, one after the other: from ports of their own, or as if from the browser's."
     rate: float
     "Datagrams a second."
     seconds: float = 6.0
-    "How long the flood lasts, and the time before that it is compared with."
+    "How long each flood lasts, and the time before the first that all are compared with."
 
 
 async def play(scenario: FloodScenario) -> dict[str, Any]:
-    """Make the call, flood it, and say how it went before, meanwhile and afterwards."""
+    """Make the call, flood it, and say how it went before, during each flood and afterwards."""
     observer = Observer()
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
@@ -65,9 +67,13 @@ async def play(scenario: FloodScenario) -> dict[str, Any]:
             meter = Meter(page, call, observer)
             report: dict[str, Any] = {"version": browser.version}
             report["before"] = await meter.measure(scenario.seconds)
-            report["meanwhile"], report["sent"] = await _flooded(scenario, meter, call)
+            report["meanwhile"], report["sent"] = {}, {}
+            for source in scenario.sources:
+                report["meanwhile"][source], report["sent"][source] = await _flooded(
+                    scenario, source, meter, call
+                )
+                await asyncio.sleep(1)
             report["flood_seconds"] = scenario.seconds + MARGIN
-            await asyncio.sleep(1)
             report["afterwards"] = await meter.measure(AFTERWARDS)
             report["states"] = {"server": observer.states, "browser": (await meter.browser())["states"]}
             await page.evaluate("() => testCall.hangUp()")
@@ -76,7 +82,9 @@ async def play(scenario: FloodScenario) -> dict[str, Any]:
             return report
 
 
-async def _flooded(scenario: FloodScenario, meter: "Meter", call: Call) -> tuple[dict[str, Any], int]:
+async def _flooded(
+    scenario: FloodScenario, source: Source, meter: "Meter", call: Call
+) -> tuple[dict[str, Any], int]:
     """How the call goes while it is flooded, and how many datagrams were sent."""
     ours, peers = ports(call)
     arguments = [
@@ -87,7 +95,7 @@ async def _flooded(scenario: FloodScenario, meter: "Meter", call: Call) -> tuple
         "--seconds",
         str(scenario.seconds + MARGIN),
     ]
-    if scenario.source == "peer":
+    if source == "peer":
         arguments += ["--peer-port", str(peers)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.e2e.flooder", *arguments, stdout=asyncio.subprocess.PIPE
