@@ -117,7 +117,7 @@ async def _seconds_until_connected(page: Page, call: Call) -> float:
 def main() -> None:
     """Play what the command line says."""
     scenario = LossScenario(**json.loads(sys.argv[1]))
-    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(scenario))))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(scenario), debug=False)))
 
 
 if __name__ == "__main__":

@@ -514,7 +514,7 @@ async def play(programme: Programme) -> dict[str, Any]:
 def main() -> None:
     """Play what the command line says."""
     programme = Programme(**json.loads(sys.argv[1]))
-    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(programme))))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(programme), debug=False)))
 
 
 if __name__ == "__main__":

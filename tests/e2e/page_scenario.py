@@ -225,7 +225,7 @@ def write(path: str, data: bytes) -> None:
 def main() -> None:
     """Make the visit that the command line says."""
     plan = Visit(**json.loads(sys.argv[1]))
-    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(visit(plan))))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(visit(plan), debug=False)))
 
 
 if __name__ == "__main__":

@@ -310,7 +310,7 @@ def _look(call: RecordedCall, made: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Play what the command line says."""
     calls = [RecordedCall(**options) for options in json.loads(sys.argv[1])["calls"]]
-    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(calls)), default=str))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(asyncio.run(play(calls), debug=False), default=str))
 
 
 if __name__ == "__main__":

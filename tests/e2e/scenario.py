@@ -340,7 +340,7 @@ async def _hang_up(page: Page, observer: Observer) -> dict[str, Any]:
 def main() -> None:
     """Play what the command line says."""
     scenarios = [Scenario(**options) for options in json.loads(sys.argv[1])["scenarios"]]
-    pathlib.Path(sys.argv[2]).write_text(json.dumps({"reports": asyncio.run(play(scenarios))}))
+    pathlib.Path(sys.argv[2]).write_text(json.dumps({"reports": asyncio.run(play(scenarios), debug=False)}))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def run_module(module: str, options: dict[str, Any], *, timeout_seconds: float =
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, _MARK: "1"},
+                # Of -X dev the warnings are wanted; its checks of memory cost a core that a browser needs.
+                env={**os.environ, _MARK: "1", "PYTHONMALLOC": "default"},
             )
             try:
                 status: object = process.wait(timeout_seconds)
