@@ -48,6 +48,17 @@ class Output(Protocol):
         """Write what is held back, and say where the track ends, in seconds."""
 
 
+def _held_back(decoder: Any) -> list[Any]:
+    """The last frames of a decoder, which takes nothing more; none when there is no decoder."""
+    if decoder is None:
+        return []
+    try:
+        frames: list[Any] = decoder.decode(None)
+    except (av.FFmpegError, ValueError):
+        return []
+    return frames
+
+
 class Copier:
     """A track as it was recorded."""
 
@@ -143,13 +154,7 @@ class VideoTranscoder:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def _drain(self) -> None:
-        if self._decoder is None:
-            return
-        try:
-            frames = self._decoder.decode(None)
-        except (av.FFmpegError, ValueError):
-            frames = []
-        for frame in frames:
+        for frame in _held_back(self._decoder):
             self._encode(frame)
         self._decoder = None
 
@@ -283,11 +288,7 @@ class AudioTranscoder:
         """Take what decoder and resampler hold back: it follows what was written."""
         if self._decoder is None:
             return
-        try:
-            frames = self._decoder.decode(None)
-        except (av.FFmpegError, ValueError):
-            frames = []
-        for frame in frames:
+        for frame in _held_back(self._decoder):
             self._add(frame, None)
         for resampled in self._resampler.resample(None):
             self._write(resampled)
