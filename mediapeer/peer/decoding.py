@@ -169,11 +169,6 @@ class TrackDecoder:
         self._decoder: Decoder | None = None
         self._format: tuple[str, int, int] | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread is decoding."""
-        return self._is_busy
-
     def take_frame(self, frame: EncodedFrame) -> None:
         """Take the next frame, to be decoded in its turn."""
         if self._is_ended:

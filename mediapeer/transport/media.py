@@ -18,7 +18,6 @@ from mediapeer.rtp import (
     repaired_stream,
     unwrap,
 )
-from mediapeer.rtp.router import SECTION_SOURCES
 from mediapeer.srtp import SrtpContexts, SrtpError, is_rtcp
 from mediapeer.transport.bandwidth import BandwidthEstimator
 from mediapeer.transport.feedback import ARRIVALS_COUNT, Feedback, MediaSender
@@ -34,8 +33,6 @@ EARLY_PACKETS = 128
 UNROUTED_PACKETS = 128
 #: Seconds that packets wait for their section to be known.
 UNROUTED_PATIENCE = 2.0
-#: How many synchronization sources one section may have.
-MAXIMUM_SSRCS = SECTION_SOURCES
 #: How many sources may ever send authentic packets over one transport: libsrtp keeps a replay window for each.
 MAXIMUM_SOURCES = 512
 #: Sections without routes whose receivers are remembered: they may have some again.
