@@ -41,6 +41,8 @@ PAUSED_SECTIONS = 64
 _HEARD_INTERVAL = 0.1
 #: The least number of seconds that a time-out is put off.
 _SOON = 0.001
+#: Feedback that concerns no section alone.
+_OF_THE_PATH = frozenset({"goog-remb", "transport-cc"})
 _ABS_SEND_TIME_LENGTH = 3
 _TRANSPORT_SEQUENCE_NUMBER_LENGTH = 2
 
@@ -132,6 +134,11 @@ class MediaPath:
         negotiated = {kind for section in self._sections.values() for kind in section.section.feedback}
         self._takes_remb = "goog-remb" in negotiated
         self._takes_arrivals = "transport-cc" in negotiated
+        self._feedback.is_reduced = all(
+            section.routes.reduced_size
+            for section in self._sections.values()
+            if not _OF_THE_PATH.isdisjoint(section.section.feedback)
+        )
 
     def _pause(self, mid: str) -> None:
         section = self._sections.pop(mid, None)
