@@ -115,6 +115,11 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
 
 
+if hasattr(os, "register_at_fork"):
+    # The threads are the other process's; what is given to them here would wait for ever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What came of decoding one frame."""

@@ -53,6 +53,16 @@ def encoder_pool() -> ThreadPoolExecutor:
     return _pool
 
 
+def _forget_pool() -> None:
+    """Begin anew in a process that was forked: the threads are the other one's."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
 class CodecNotTaken(ValueError):
     """The peer takes no format that an encoded track could be sent in."""
 
