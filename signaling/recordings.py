@@ -5,6 +5,7 @@ import datetime
 import logging
 import pathlib
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from mediapeer.media.repair import repair_recording
 
 logger = logging.getLogger(__name__)
 
+#: A picture of a recording that runs is shown to all who ask within so many seconds of who asked first.
+PICTURE_TIME = 2.0
 _RUNNING = (RecordingState.NEW, RecordingState.WAITING, RecordingState.RECORDING)
 
 
@@ -64,6 +67,8 @@ class ActiveRecording:
         "Whether the messages of data channels are kept too."
         self._store = store
         self._entry: dict[str, Any] | None = None
+        self._picture: asyncio.Task[bytes | None] | None = None
+        self._picture_until = 0.0
 
     @property
     def running(self) -> bool:
@@ -97,6 +102,15 @@ class ActiveRecording:
             except RecordingError as error:
                 logger.warning("call %s: recording %s: %s", self.call_id, self.name, error)
 
+    async def picture(self) -> bytes | None:
+        """The latest keyframe as a PNG, or one from not long ago: many who look cost one decoding."""
+        now = self._store.clock()
+        if self._picture is None or (self._picture.done() and now >= self._picture_until):
+            self._picture_until = now + PICTURE_TIME
+            self._picture = asyncio.create_task(asyncio.to_thread(self.recorder.snapshot))
+        # Who leaves takes it away from nobody.
+        return await asyncio.shield(self._picture)
+
     async def stop(self) -> dict[str, Any]:
         """Close the files. Idempotent.
 
@@ -128,6 +142,7 @@ class RecordingStore:
     :param directory: where they are; it is made when the first recording starts.
     :param options: how calls are recorded when nobody says otherwise.
     :param recorder_factory: makes the recorder of a call.
+    :param clock: tells the seconds.
     """
 
     def __init__(
@@ -135,9 +150,11 @@ class RecordingStore:
         directory: pathlib.Path,
         recorder_factory: RecorderFactory | None = None,
         options: RecordingOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
         self.options = options or RecordingOptions()
+        self.clock = clock
         self.catalog = Catalog(directory, self.is_running)
         self._new_recorder: RecorderFactory = recorder_factory or _new_recorder
         self._active: dict[str, ActiveRecording] = {}
@@ -210,10 +227,10 @@ class RecordingStore:
         return entry.data if entry else None
 
     async def thumbnail(self, name: str) -> pathlib.Path | bytes | None:
-        """A PNG of a recording: its file, or while it runs the latest keyframe. ``None`` when there is none."""
+        """A PNG of a recording: its file, or while it runs a late keyframe. ``None`` when there is none."""
         active = self._active.get(name)
         if active is not None and active.running:
-            return await asyncio.to_thread(active.recorder.snapshot)
+            return await active.picture()
         entry = await asyncio.to_thread(self.catalog.describe, _stem(name))
         return entry.snapshot if entry else None
 

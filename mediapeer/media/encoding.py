@@ -14,6 +14,7 @@ from aiortc.mediastreams import MediaStreamError
 from av.video.frame import PictureType
 
 from mediapeer.media.relay import RelayedTrack
+from mediapeer.peer.track import Subscription
 from mediapeer.rtp.frame import EncodedFrame, FrameConsumer, RepairCounts
 
 logger = logging.getLogger(__name__)
@@ -165,15 +166,15 @@ class TranscodedTrack:
         self._clock = clock
         self._encoder: Encoder = OpusEncoder() if source.kind == "audio" else Vp8Encoder()
         self._ssrc = random.getrandbits(32)
-        self._consumers: list[_Subscription] = []
+        self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
         self._wants_keyframe = True
         self._offset: float | None = None
 
-    def subscribe(self, consumer: FrameConsumer) -> "_Subscription":
+    def subscribe(self, consumer: FrameConsumer) -> Subscription:
         """Give every frame from now on to ``consumer``. The first subscriber makes it begin to read."""
-        subscription = _Subscription(self, consumer)
-        self._consumers.append(subscription)
+        subscription = Subscription(self, consumer, self._leave)
+        self._subscriptions.append(subscription)
         self._wants_keyframe = True
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"encoding {self.kind}")
@@ -183,10 +184,10 @@ class TranscodedTrack:
         """Make the next picture a keyframe."""
         self._wants_keyframe = True
 
-    def _leave(self, subscription: "_Subscription") -> None:
-        if subscription in self._consumers:
-            self._consumers.remove(subscription)
-        if not self._consumers and self._task is not None:
+    def _leave(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        if not self._subscriptions and self._task is not None:
             self._task.cancel()
             self._task = None
             if isinstance(self._source, RelayedTrack):
@@ -212,8 +213,8 @@ class TranscodedTrack:
             errors = 0
             for each in encoded:
                 self._give(each, arrival)
-        for subscription in list(self._consumers):
-            subscription.consumer.end()
+        for subscription in list(self._subscriptions):
+            subscription.end()
 
     def _position(self, frame: Any, arrival: float) -> float:
         """The frame's own time in seconds; when it has none, its arrival since the first."""
@@ -237,26 +238,5 @@ class TranscodedTrack:
             height=encoded.height if encoded.is_keyframe else None,
             duration=encoded.duration,
         )
-        for subscription in list(self._consumers):
-            subscription.consumer.take_frame(frame)
-
-
-class _Subscription:
-    """What a consumer of a transcoded track holds."""
-
-    def __init__(self, track: TranscodedTrack, consumer: FrameConsumer) -> None:
-        self.consumer = consumer
-        self._track = track
-
-    @property
-    def counts(self) -> RepairCounts:
-        """None of its packets was ever on a network."""
-        return self._track.counts
-
-    def request_keyframe(self) -> None:
-        """Make the next picture a keyframe."""
-        self._track.request_keyframe()
-
-    def close(self) -> None:
-        """Get no more frames. Idempotent."""
-        self._track._leave(self)
+        for subscription in list(self._subscriptions):
+            subscription.take_frame(frame)

@@ -1,7 +1,9 @@
 """Packets of a recording into another file: as they are, or decoded and encoded anew."""
 
+import contextlib
 import fractions
 import os
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import av
@@ -46,6 +48,50 @@ class Output(Protocol):
 
     def finish(self) -> float:
         """Write what is held back, and say where the track ends, in seconds."""
+
+
+@contextlib.contextmanager
+def _unchanged_scheduling() -> Iterator[None]:
+    """Have the calling thread, and those that are made meanwhile, run as it does now.
+
+    As root, SVT-AV1 makes the thread that opens it, and its own, threads of real time, before which nothing else gets
+    to run.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    before, others = _scheduling(0), _threads()
+    try:
+        yield
+    finally:
+        for thread in (0, *(_threads() - others)):
+            with contextlib.suppress(OSError):  # it has ended
+                if _scheduling(thread) != before and os.sched_getscheduler(thread) == os.SCHED_FIFO:
+                    os.sched_setscheduler(thread, before[0], os.sched_param(before[1]))
+
+
+def _scheduling(thread: int) -> tuple[int, int]:
+    """The policy and the priority of a thread; 0 is the calling one."""
+    return os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
+
+
+def _threads() -> set[int]:
+    """The threads of this process, where the system tells."""
+    try:
+        return set(map(int, os.listdir("/proc/self/task")))
+    except OSError:
+        return set()
+
+
+def _held_back(decoder: Any) -> list[Any]:
+    """The last frames of a decoder, which takes nothing more; none when there is no decoder."""
+    if decoder is None:
+        return []
+    try:
+        frames: list[Any] = decoder.decode(None)
+    except (av.FFmpegError, ValueError):
+        return []
+    return frames
 
 
 class Copier:
@@ -133,23 +179,15 @@ class VideoTranscoder:
             stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
             rate = _MAXIMUM_RATE.get(name) or _MAXIMUM_RATE.get(self._codec)
             stream.bit_rate = rate or 0
+            if name == "libsvtav1":
+                # Now, and not with the first packet of any track.
+                with _unchanged_scheduling():
+                    stream.codec_context.open()
             return stream
         raise ValueError(f"this ffmpeg has no encoder for {self._codec}") from problem
 
-    @staticmethod
-    def _leave_real_time() -> None:
-        """As root, SVT-AV1 makes the thread that opens it one of real time, before which nothing else gets to run."""
-        if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
     def _drain(self) -> None:
-        if self._decoder is None:
-            return
-        try:
-            frames = self._decoder.decode(None)
-        except (av.FFmpegError, ValueError):
-            frames = []
-        for frame in frames:
+        for frame in _held_back(self._decoder):
             self._encode(frame)
         self._decoder = None
 
@@ -166,8 +204,6 @@ class VideoTranscoder:
         fitted.pict_type = av.video.frame.PictureType.NONE
         self._end = max(self._end, float(pts * _VIDEO_BASE))
         self._container.mux(self._stream.encode(fitted))
-        if self._codec == "av1":
-            self._leave_real_time()
 
     def _fit(self, frame: av.VideoFrame) -> av.VideoFrame:
         if (frame.width, frame.height) == self._size:
@@ -283,11 +319,7 @@ class AudioTranscoder:
         """Take what decoder and resampler hold back: it follows what was written."""
         if self._decoder is None:
             return
-        try:
-            frames = self._decoder.decode(None)
-        except (av.FFmpegError, ValueError):
-            frames = []
-        for frame in frames:
+        for frame in _held_back(self._decoder):
             self._add(frame, None)
         for resampled in self._resampler.resample(None):
             self._write(resampled)

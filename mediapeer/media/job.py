@@ -259,21 +259,8 @@ class RecordingJob:
         now = time.monotonic()
         if now < self._manifest_due and len(segments) == self._files_told:
             return
-        if not self._has_manifest:
-            self._claim_name()
         self._manifest_due, self._files_told = now + MANIFEST_INTERVAL, len(segments)
         self._write_manifest()
-
-    def _claim_name(self) -> None:
-        """Make the manifest's file, which nobody else can then: another process may choose the name just now."""
-        try:
-            descriptor = os.open(
-                self._manifest_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
-            )
-        except FileExistsError as error:
-            raise FileExistsError(f"There is a recording {self._base.name} already") from error
-        os.close(descriptor)
-        self._has_manifest = True
 
     @property
     def _manifest_path(self) -> pathlib.Path:
@@ -288,7 +275,12 @@ class RecordingJob:
             track.facts.dropped = track.dropped + report.dropped
         manifest.segments = [each.facts for each in self._segments() if each.facts is not None]
         manifest.duration, manifest.size = self.duration, self.size
-        write_manifest(self._manifest_path, manifest)
+        try:
+            # The first claims the name, which another process may choose just now.
+            write_manifest(self._manifest_path, manifest, is_first=not self._has_manifest)
+        except FileExistsError as error:
+            raise FileExistsError(f"There is a recording {self._base.name} already") from error
+        self._has_manifest = True
 
     def _fail(self, error: BaseException) -> None:
         self.error = f"The recording ended: {in_words(error)}."

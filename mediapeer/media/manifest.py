@@ -185,9 +185,11 @@ def read_manifest(path: pathlib.Path) -> Manifest:
         return Manifest.from_json(file.read(MAXIMUM_SIZE + 1))
 
 
-def write_manifest(path: pathlib.Path, manifest: Manifest) -> None:
+def write_manifest(path: pathlib.Path, manifest: Manifest, *, is_first: bool = False) -> None:
     """Put a manifest in the place of the one that is there: a reader sees the one or the other, whole.
 
+    :param is_first: whether none may be there: the name is claimed with it.
+    :raises FileExistsError: when one is, and ``is_first``.
     :raises OSError: when it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -196,10 +198,27 @@ def write_manifest(path: pathlib.Path, manifest: Manifest) -> None:
         # Half a surrogate, which JSON may have and UTF-8 has not, becomes a question mark.
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
             file.write(manifest.to_json())
-        temporary.replace(path)
+        if is_first:
+            _claim(temporary, path)
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _claim(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    """Give a file a name that no other has, at one blow: a crash leaves the whole of it, or nothing."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # The file system knows no second names.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def _rounded(value: Any) -> Any:

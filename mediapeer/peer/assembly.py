@@ -275,4 +275,5 @@ def _routes(transceiver: RTCRtpTransceiver) -> SectionRoutes:
             encodings=encodings,
         ),
         rids=negotiated.rids,
+        reduced_size=negotiated.rtcp_rsize,
     )

@@ -115,6 +115,11 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
 
 
+if hasattr(os, "register_at_fork"):
+    # The threads are the other process's; what is given to them here would wait for ever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What came of decoding one frame."""
@@ -168,11 +173,6 @@ class TrackDecoder:
         # These two are the business of the thread that decodes.
         self._decoder: Decoder | None = None
         self._format: tuple[str, int, int] | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread is decoding."""
-        return self._is_busy
 
     def take_frame(self, frame: EncodedFrame) -> None:
         """Take the next frame, to be decoded in its turn."""

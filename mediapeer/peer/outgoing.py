@@ -30,6 +30,10 @@ VIDEO_CLOCK_RATE = 90_000
 #: A keyframe that comes so many seconds from now is waited for, and one that went out so recently is on its way.
 SOON = 1.0
 RECENT = 0.2
+#: By how much the peer's estimate of the path must change for an encoder to be told: aiortc's heed no less.
+BITRATE_STEP = 0.1
+#: How long an estimate must have been higher for that, in seconds.
+RISE_TIME = 1.0
 #: The longest keyframe that is kept to be repeated, in bytes.
 MAXIMUM_KEYFRAME = 2 << 20
 
@@ -47,6 +51,16 @@ def encoder_pool() -> ThreadPoolExecutor:
     if _pool is None:
         _pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="mediapeer-encoder")
     return _pool
+
+
+def _forget_pool() -> None:
+    """Begin anew in a process that was forked: the threads are the other one's."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 class CodecNotTaken(ValueError):
@@ -101,6 +115,36 @@ class OutgoingFrame:
     "In -dBov."
 
 
+class SteadyBitrate:
+    """Which of the peer's estimates an encoder is told: for each, aiortc's are made anew, and begin with a keyframe.
+
+    A fall is followed at once; a rise when all estimates of :data:`RISE_TIME` were higher, and to the least of them.
+    """
+
+    def __init__(self) -> None:
+        self.value: int | None = None
+        "What the encoder is told, in bits per second; ``None`` before the first estimate."
+        self._rising_since: float | None = None
+        self._least = 0
+
+    def take(self, bits_per_second: int, now: float) -> bool:
+        """Take an estimate; whether :attr:`value` has changed."""
+        if self.value is None or bits_per_second < (1 - BITRATE_STEP) * self.value:
+            self.value, self._rising_since = bits_per_second, None
+            return True
+        if bits_per_second <= (1 + BITRATE_STEP) * self.value:
+            self._rising_since = None
+            return False
+        if self._rising_since is None:
+            self._rising_since, self._least = now, bits_per_second
+        self._least = min(self._least, bits_per_second)
+        if now - self._rising_since < RISE_TIME:
+            return False
+        self.value, self._rising_since = self._least, None
+        self.take(bits_per_second, now)  # what is higher still counts from now on
+        return True
+
+
 class FrameEncoding:
     """Encodes a program's frames with aiortc's encoders, one after the other and off the event loop.
 
@@ -112,7 +156,7 @@ class FrameEncoding:
         self._formats: list[SendFormat] = []
         self._format: SendFormat | None = None
         self._encoder: Encoder | None = None
-        self._bitrate: int | None = None
+        self._bitrate = SteadyBitrate()
 
     def set_formats(self, formats: Sequence[SendFormat]) -> None:
         """Encode in the first of these that there is an encoder for. One that is in use goes on."""
@@ -120,12 +164,15 @@ class FrameEncoding:
         if self._format not in self._formats:
             self._format = self._encoder = None
 
-    def set_bitrate(self, bits_per_second: int) -> None:
+    def set_bitrate(self, bits_per_second: int, now: float) -> None:
         """How much the peer says that the path can carry. aiortc's encoders of video heed it within their bounds."""
-        self._bitrate = bits_per_second
+        if self._bitrate.take(bits_per_second, now):
+            self._tell_bitrate()
+
+    def _tell_bitrate(self) -> None:
         encoder: Any = self._encoder
-        if hasattr(encoder, "target_bitrate"):
-            encoder.target_bitrate = bits_per_second
+        if self._bitrate.value is not None and hasattr(encoder, "target_bitrate"):
+            encoder.target_bitrate = self._bitrate.value
 
     async def encode(self, frame: AudioFrame | VideoFrame, force_keyframe: bool) -> list[OutgoingFrame]:
         """The packets of a frame; none when the encoder keeps it, or cannot take it, which is counted and logged."""
@@ -167,8 +214,7 @@ class FrameEncoding:
             except ValueError:
                 continue
             self._format = format
-            if self._bitrate is not None:
-                self.set_bitrate(self._bitrate)
+            self._tell_bitrate()
             break
         return self._encoder, self._format
 

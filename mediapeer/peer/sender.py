@@ -296,7 +296,7 @@ class RTCRtpSender:
 
     def receive_bitrate(self, bits_per_second: int, now: float) -> None:
         """The peer says how much the path can carry (draft-alvestrand-rmcat-remb-03)."""
-        self._encoding.set_bitrate(bits_per_second)
+        self._encoding.set_bitrate(bits_per_second, now)
 
     # Inside
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
@@ -42,13 +42,36 @@ class TrackSource(Protocol):
         """Ask the sender for a keyframe."""
 
 
-class Subscription:
-    """What a consumer of a :class:`RemoteTrack` holds while it gets frames."""
+class SubscribedTrack(Protocol):
+    """A track, as a subscription to it knows it."""
 
-    def __init__(self, track: "RemoteTrack", consumer: FrameConsumer) -> None:
+    @property
+    def kind(self) -> str:
+        """``audio`` or ``video``."""
+
+    @property
+    def counts(self) -> RepairCounts:
+        """What became of its packets."""
+
+    def request_keyframe(self) -> None:
+        """Ask for a keyframe."""
+
+
+class Subscription:
+    """What a consumer of a track holds while it gets frames, and what the track gives them to.
+
+    A consumer that raises is logged, and gets no more.
+
+    :param leave: called by :meth:`close`, each time.
+    """
+
+    def __init__(
+        self, track: SubscribedTrack, consumer: FrameConsumer, leave: Callable[["Subscription"], None]
+    ) -> None:
         self._track = track
         self._is_closed = False
         self._consumer = consumer
+        self._leave = leave
 
     @property
     def counts(self) -> RepairCounts:
@@ -62,9 +85,10 @@ class Subscription:
     def close(self) -> None:
         """Get no more frames, nor the end. Idempotent."""
         self._is_closed = True
-        self._track._unsubscribe(self)
+        self._leave(self)
 
-    def _take_frame(self, frame: EncodedFrame) -> None:
+    def take_frame(self, frame: EncodedFrame) -> None:
+        """Give the consumer a frame."""
         if self._is_closed:
             return  # by another consumer of the same frame
         try:
@@ -73,7 +97,8 @@ class Subscription:
             logger.exception("a consumer of %s did not take a frame, and gets no more", self._track.kind)
             self.close()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Tell the consumer that no frame follows, once."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -148,9 +173,9 @@ class RemoteTrack(GuardedEmitter, MediaStreamTrack):
 
         A consumer that raises is logged, and gets no more. Of a track that has ended, it hears the end, soon.
         """
-        subscription = Subscription(self, consumer)
+        subscription = Subscription(self, consumer, self._unsubscribe)
         if self._is_over:
-            asyncio.get_running_loop().call_soon(subscription._end)
+            asyncio.get_running_loop().call_soon(subscription.end)
             return subscription
         self._subscriptions = [*self._subscriptions, subscription]
         self.request_keyframe()
@@ -182,7 +207,7 @@ class RemoteTrack(GuardedEmitter, MediaStreamTrack):
         if self._is_left:
             self._stop_decoder()
         for subscription in self._subscriptions:
-            subscription._take_frame(frame)
+            subscription.take_frame(frame)
 
     # Decoded frames
 
@@ -258,7 +283,7 @@ class RemoteTrack(GuardedEmitter, MediaStreamTrack):
         self._is_over = True
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
-            subscription._end()
+            subscription.end()
         if self._decoder is None and self._frames is not None:
             self._frames.put_nowait(None)
         super().stop()

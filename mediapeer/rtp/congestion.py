@@ -42,11 +42,6 @@ class ArrivalRecorder:
         self._latest = 0
         self._count = 0
 
-    @property
-    def has_arrivals(self) -> bool:
-        """Whether packets have come that were not told of."""
-        return bool(self._waiting)
-
     def add(self, number: int, now: float) -> None:
         """Note that the packet with this number, of 16 bits, came at ``now`` seconds.
 

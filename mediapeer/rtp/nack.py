@@ -6,6 +6,9 @@ REORDERING_TOLERANCE = 0.005
 MINIMUM_SPACING = 0.02
 #: The same while the round trip is not known.
 DEFAULT_SPACING = 0.1
+#: Otherwise so many round trips and seconds: few answers take exactly as long as the one that was measured.
+_ROUND_TRIPS = 1.25
+_JITTER = 0.005
 #: How often a packet is asked for.
 MAXIMUM_REQUESTS = 10
 
@@ -49,11 +52,14 @@ class NackList:
     def due(self, now: float, round_trip_time: float | None) -> list[int]:
         """What is to be asked for now, in order; it counts as asked.
 
-        :param round_trip_time: in seconds: so long an answer takes, and a packet is not asked for again.
+        :param round_trip_time: in seconds: for as long as an answer takes, and a little, a packet is not asked for
+            again.
         """
         if self.next_due is None or now < self.next_due:
             return []
-        spacing = DEFAULT_SPACING if round_trip_time is None else max(round_trip_time, MINIMUM_SPACING)
+        spacing = DEFAULT_SPACING
+        if round_trip_time is not None:
+            spacing = max(_ROUND_TRIPS * round_trip_time + _JITTER, MINIMUM_SPACING)
         # In order: they were added so, and stay where they are.
         numbers = [number for number, (when, _) in self._missing.items() if when <= now]
         for number in numbers:

@@ -143,14 +143,6 @@ class RtpRouter:
         """The stream of a source that has been heard."""
         return self._streams.get(ssrc)
 
-    def section_of(self, ssrc: int) -> str | None:
-        """The MID of the section of a source that has been heard or was signalled."""
-        stream = self._streams.get(ssrc)
-        if stream is not None:
-            return stream.mid
-        section = self._by_signalled_ssrc.get(ssrc)
-        return section.mid if section is not None else None
-
     def route(self, packet: RtpPacket, now: float) -> InboundStream | Refusal:
         """The stream that a packet, which came at ``now`` seconds, belongs to."""
         stream = self._streams.get(packet.ssrc)

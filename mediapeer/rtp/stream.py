@@ -17,9 +17,9 @@ from mediapeer.rtp.statistics import MAXIMUM_DROPOUT, InboundStream
 MAXIMUM_MISSING = 450
 #: Seconds that a missing packet is waited for: with NACK and without, by the kind of section.
 DEADLINES = {"video": (0.5, 0.1), "audio": (0.2, 0.1)}
-#: How many round trips the repair of video may take, and the longest time for that, in seconds.
-_ROUND_TRIPS = 3
-#: The third answer takes a little longer than three round trips.
+#: How many round trips the repair of video may take, and the longest time for that, in seconds: a packet is asked for
+#: again after one and a quarter, and the third answer takes one more and a little.
+_ROUND_TRIPS = 3.5
 _SLACK = 0.05
 _LONGEST_DEADLINE = 2.0
 #: How far ahead of the packets that came a retransmission may be.

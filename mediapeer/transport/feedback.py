@@ -75,6 +75,8 @@ class Feedback:
         "The SSRC that our feedback bears."
         self.cname: str | None = None
         "The name that our reports bear, if any."
+        self.is_reduced = False
+        "Whether feedback on the whole path may go out by itself, as RTCP of reduced size (RFC 5506)."
         self.next_timeout = math.inf
         "When :meth:`handle_timeout` has something to do."
         self.is_reporting = False
@@ -198,23 +200,33 @@ class Feedback:
         for request in section.receiver.requests(now):
             stream = self._router.stream(request.ssrc)
             if isinstance(request, KeyframeRequest):
-                self._ask_keyframe(request.ssrc, stream, section.section.feedback)
+                self._ask_keyframe(request.ssrc, stream, section)
                 continue
             if stream is not None:
                 stream.nack_count += 1
-            self._send(rtcp.Nack(self.ssrc, request.ssrc, request.sequence_numbers).serialize())
+            nack = rtcp.Nack(self.ssrc, request.ssrc, request.sequence_numbers)
+            self._send_feedback(nack.serialize(), section.routes.reduced_size)
 
-    def _ask_keyframe(self, ssrc: int, stream: InboundStream | None, feedback: frozenset[str]) -> None:
+    def _ask_keyframe(self, ssrc: int, stream: InboundStream | None, section: MediaSection) -> None:
         """By a Picture Loss Indication, or by a Full Intra Request where only that was negotiated."""
+        feedback, is_reduced = section.section.feedback, section.routes.reduced_size
         if "ccm fir" in feedback and "nack pli" not in feedback:
             self._fir_count = (self._fir_count + 1) & 0xFF
             if stream is not None:
                 stream.fir_count += 1
-            self._send(rtcp.FullIntraRequest(self.ssrc, [(ssrc, self._fir_count)]).serialize())
+            request = rtcp.FullIntraRequest(self.ssrc, [(ssrc, self._fir_count)])
+            self._send_feedback(request.serialize(), is_reduced)
         else:
             if stream is not None:
                 stream.pli_count += 1
-            self._send(rtcp.PictureLossIndication(self.ssrc, ssrc).serialize())
+            self._send_feedback(rtcp.PictureLossIndication(self.ssrc, ssrc).serialize(), is_reduced)
+
+    def _send_feedback(self, data: bytes, is_reduced: bool) -> None:
+        """Send feedback, alone where the peer takes that.
+
+        Otherwise it goes out behind a report, here an empty one, and our name (RFC 3550 §6.1, RFC 4585 §3.1).
+        """
+        self._send(data if is_reduced else self._report_of([]) + data)
 
     # Reports
 
@@ -239,7 +251,7 @@ class Feedback:
         if now >= self._arrivals_at:
             self._arrivals_at = math.inf
             for feedback in self._arrivals.feedback(self.ssrc, self._arrivals_ssrc):
-                self._send(feedback.serialize())
+                self._send_feedback(feedback.serialize(), self.is_reduced)
         if now >= self._report_at:
             self.is_reporting = self._report(now)
             self._report_at = now + self._interval() if self.is_reporting else math.inf
@@ -264,16 +276,20 @@ class Feedback:
         streams = [stream for stream in self._router.streams() if stream.is_flowing(now, REPORTED)]
         for start in range(0, len(streams), rtcp.MAXIMUM_COUNT):
             blocks = [stream.report_block(now) for stream in streams[start : start + rtcp.MAXIMUM_COUNT]]
-            data = rtcp.ReceiverReport(self.ssrc, blocks).serialize()
-            if self.cname is not None:
-                data += rtcp.SourceDescription({self.ssrc: self.cname}).serialize()
-            self._send(data)
+            self._send(self._report_of(blocks))
         return bool(streams)
+
+    def _report_of(self, blocks: Sequence[ReportBlock]) -> bytes:
+        """A receiver report, and our name."""
+        data = rtcp.ReceiverReport(self.ssrc, blocks).serialize()
+        if self.cname is not None:
+            data += rtcp.SourceDescription({self.ssrc: self.cname}).serialize()
+        return data
 
     def report_bitrate(self, bitrate: int, now: float) -> None:
         """Tell the peer how much the path can carry (draft-alvestrand-rmcat-remb-03)."""
         ssrcs = [stream.ssrc for stream in self._media_streams(now)][:31]
-        self._send(rtcp.Remb(self.ssrc, bitrate, ssrcs).serialize())
+        self._send_feedback(rtcp.Remb(self.ssrc, bitrate, ssrcs).serialize(), self.is_reduced)
 
     def _media_streams(self, now: float) -> Iterator[InboundStream]:
         for stream in self._router.streams():

@@ -18,7 +18,6 @@ from mediapeer.rtp import (
     repaired_stream,
     unwrap,
 )
-from mediapeer.rtp.router import SECTION_SOURCES
 from mediapeer.srtp import SrtpContexts, SrtpError, is_rtcp
 from mediapeer.transport.bandwidth import BandwidthEstimator
 from mediapeer.transport.feedback import ARRIVALS_COUNT, Feedback, MediaSender
@@ -34,8 +33,6 @@ EARLY_PACKETS = 128
 UNROUTED_PACKETS = 128
 #: Seconds that packets wait for their section to be known.
 UNROUTED_PATIENCE = 2.0
-#: How many synchronization sources one section may have.
-MAXIMUM_SSRCS = SECTION_SOURCES
 #: How many sources may ever send authentic packets over one transport: libsrtp keeps a replay window for each.
 MAXIMUM_SOURCES = 512
 #: Sections without routes whose receivers are remembered: they may have some again.
@@ -44,6 +41,8 @@ PAUSED_SECTIONS = 64
 _HEARD_INTERVAL = 0.1
 #: The least number of seconds that a time-out is put off.
 _SOON = 0.001
+#: Feedback that concerns no section alone.
+_OF_THE_PATH = frozenset({"goog-remb", "transport-cc"})
 _ABS_SEND_TIME_LENGTH = 3
 _TRANSPORT_SEQUENCE_NUMBER_LENGTH = 2
 
@@ -135,6 +134,11 @@ class MediaPath:
         negotiated = {kind for section in self._sections.values() for kind in section.section.feedback}
         self._takes_remb = "goog-remb" in negotiated
         self._takes_arrivals = "transport-cc" in negotiated
+        self._feedback.is_reduced = all(
+            section.routes.reduced_size
+            for section in self._sections.values()
+            if not _OF_THE_PATH.isdisjoint(section.section.feedback)
+        )
 
     def _pause(self, mid: str) -> None:
         section = self._sections.pop(mid, None)

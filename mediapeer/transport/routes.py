@@ -56,6 +56,8 @@ class SectionRoutes:
     "The RIDs of a simulcast section, best first."
     extension_ids: Mapping[str, int] = field(default_factory=dict)
     "Header extensions by URI, beyond those in ``parameters``."
+    reduced_size: bool = False
+    "Whether the peer takes RTCP of reduced size (RFC 5506 §5, ``a=rtcp-rsize``)."
 
     def to_section(self) -> RtpSection:
         """The same for the router."""

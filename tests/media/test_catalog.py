@@ -76,6 +76,19 @@ def test_what_lies_beside_a_file_need_not_make_sense(catalog: Catalog, facts: st
     assert (entry.duration, entry.state, entry.tracks) == (None, EntryState.FINISHED, ())
 
 
+def test_an_empty_manifest_is_no_recording_and_hides_none(catalog: Catalog) -> None:
+    """Where a crash comes between the claim of a name and the first manifest, on a file system without links."""
+    (catalog.directory / "x.json").touch()
+    note(catalog.directory, "talk", ("talk.webm", 0, 4))
+    put(catalog.directory, "talk.webm", "y.webm.part")
+    (catalog.directory / "y.json").touch()
+    states = {entry.name: entry.state for entry in catalog.list()}
+    assert states == {"talk": EntryState.FINISHED, "y": EntryState.INTERRUPTED}
+    assert catalog.describe("x") is None
+    assert catalog.delete("y")
+    assert sorted(os.listdir(catalog.directory)) == ["talk.json", "talk.webm", "x.json"]
+
+
 def test_strangers_files_and_links_are_not_recordings(catalog: Catalog, tmp_path: pathlib.Path) -> None:
     put(tmp_path, "secret.webm")
     put(catalog.directory, "x.webm", "notes.txt", ".hidden.webm", "with space.webm", "é.webm")

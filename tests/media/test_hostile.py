@@ -12,7 +12,8 @@ import av
 import pytest
 
 from mediapeer.media import RecordingError, snapshot
-from mediapeer.media.manifest import read_manifest
+from mediapeer.media.catalog import Catalog
+from mediapeer.media.manifest import Manifest, read_manifest
 from mediapeer.media.probe import ProbeError, first_picture, open_media
 from mediapeer.media.segments import CHANGES, MAXIMUM_CHANGES
 from mediapeer.media.writer import SharedWriter
@@ -247,6 +248,24 @@ async def test_of_two_recordings_of_one_name_the_first_is_left_alone(
     manifest = read_manifest(tmp_path / "call.json")
     assert (manifest.state, manifest.tracks[0].frames) == ("finished", 100)
     assert av.open(str(tmp_path / "call.webm")).streams.audio
+
+
+async def test_a_crash_before_the_first_manifest_leaves_the_name_free(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(manifest: Manifest) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "to_json", crash)
+        _, _, writer = recorder(tmp_path / "call", FakeTrack("audio"))
+        with pytest.raises(KeyboardInterrupt):
+            writer.turn()
+    assert Catalog(tmp_path).list() == []
+    track = FakeTrack("audio")
+    again, clock, writer = recorder(tmp_path / "call", track)
+    play(clock, writer, packets(track, sound("opus")))
+    assert (await again.stop()).error is None
 
 
 @pytest.mark.parametrize("pause", [None, 0.4, 0.7, 1.5])

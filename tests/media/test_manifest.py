@@ -54,6 +54,23 @@ def test_what_is_written_comes_back(tmp_path: pathlib.Path) -> None:
     assert values["tracks"][0]["gaps"] == [{"start": 3.25, "duration": 0.5}]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_the_first_manifest_takes_no_other_ones_place(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise PermissionError("no links on this file system")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.json"
+    write_manifest(path, whole(), is_first=True)
+    with pytest.raises(FileExistsError):
+        write_manifest(path, Manifest(session="another"), is_first=True)
+    assert read_manifest(path) == whole()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_text_that_has_no_encoding_is_written_all_the_same(tmp_path: pathlib.Path) -> None:
     write_manifest(tmp_path / "a.json", Manifest(session="half of a \ud83d"))
     assert read_manifest(tmp_path / "a.json").session == "half of a ?"

@@ -6,6 +6,8 @@ import pathlib
 import pytest
 
 from mediapeer.media import MediaRecorder, Recorder, RecordingOptions
+from mediapeer.media.encoding import TranscodedTrack
+from mediapeer.rtp import EncodedFrame
 from tests.media.encoded import FakeTrack, bitstream, decode_errors, pictures, probe, times
 from tests.media.tracks import PushTrack, picture, settle, tone
 
@@ -103,3 +105,44 @@ async def test_a_stopped_recorder_reads_no_more(tmp_path: pathlib.Path) -> None:
     audio.put(tone(1))
     await settle()
     assert not audio._frames.empty()
+
+
+class Consumer:
+    """Keeps the timestamps of frames; raises on frame number ``fails_at``."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.timestamps: list[int] = []
+        self.ends = 0
+        self._fails_at = fails_at
+
+    def take_frame(self, frame: EncodedFrame) -> None:
+        self.timestamps.append(frame.timestamp)
+        if len(self.timestamps) == self._fails_at:
+            raise RuntimeError("full")
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+async def test_a_consumer_that_raises_does_not_end_the_encoding_for_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = PushTrack("audio")
+    track = TranscodedTrack(source)
+    broken, sound = Consumer(fails_at=2), Consumer()
+    track.subscribe(broken)
+    subscription = track.subscribe(sound)
+    for n in range(6):
+        source.put(tone(n))
+    source.put(None)
+    await until_read(source)
+    for _ in range(1000):
+        if sound.ends:
+            break
+        await asyncio.sleep(0.001)
+    assert len(sound.timestamps) >= 4
+    assert sound.ends == 1
+    assert len(broken.timestamps) == 2
+    assert broken.ends == 0
+    assert "a consumer of audio did not take a frame" in caplog.text
+    subscription.close()

@@ -511,3 +511,17 @@ async def test_an_address_that_this_machine_does_not_have_is_said(loopback: None
     with pytest.raises(OSError, match=r"192\.0\.2\.77"):
         await peer.setLocalDescription()
     await peer.close()
+
+
+@virtual
+async def test_the_transport_knows_which_sections_take_rtcp_of_reduced_size(network: Network) -> None:
+    offerer, answerer = pair()
+    offerer.addTransceiver("audio")
+    offerer.addTransceiver("video")
+    offer = (await offerer.createOffer()).sdp.replace("a=rtcp-rsize\r\n", "", 1)
+    await answerer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+    await answerer.setLocalDescription()
+    (path,) = answerer._assembly.paths
+    sections = path.dtls.media._sections
+    assert {mid: section.routes.reduced_size for mid, section in sections.items()} == {"0": False, "1": True}
+    await close(offerer, answerer)

@@ -299,6 +299,35 @@ async def test_the_peers_estimate_sets_the_bitrate(network: Network, encoder: Fa
 
 
 @virtual
+async def test_an_estimate_that_flaps_does_not_have_the_encoder_made_anew(
+    network: Network, encoder: FakeEncoder
+) -> None:
+    """A fall counts at once, a rise when it has lasted, and what hardly changes not at all."""
+    scene = Scene()
+    await scene.play(1)
+    told: list[int] = []
+
+    def estimate(now: float, bits_per_second: int) -> None:
+        before = encoder.target_bitrate
+        scene.sender.receive_bitrate(bits_per_second, now)
+        if encoder.target_bitrate != before:
+            told.append(encoder.target_bitrate)
+
+    for tenth in range(100):
+        estimate(tenth / 10, (2_000_000, 1_000_000)[tenth % 2])
+    assert told == [2_000_000, 1_000_000]
+    for tenth in range(100, 200):
+        estimate(tenth / 10, 950_000 + tenth % 3 * 50_000)
+    assert told == [2_000_000, 1_000_000]
+    for second, bits_per_second in enumerate((1_500_000, 1_800_000, 1_700_000, 2_500_000, 2_500_000)):
+        estimate(20.0 + second, bits_per_second)
+    assert told[2:] == [1_500_000, 1_700_000, 2_500_000], "by the least of a second"
+    estimate(24.1, 600_000)
+    assert told[5:] == [600_000]
+    await scene.sender.stop()
+
+
+@virtual
 async def test_a_large_frame_is_spread(network: Network, encoder: FakeEncoder) -> None:
     scene = Scene()
     encoder.packets = 10 * BURST

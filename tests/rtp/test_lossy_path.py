@@ -26,7 +26,7 @@ class Path:
         self.delay = delay
         self.chance = random.Random(seed)
         self.scene = Scene(lost=lambda number: True)  # nothing comes but through here
-        self.scene.receiver.round_trip_time = 2 * delay + JITTER
+        self.scene.receiver.round_trip_time = 2 * delay + JITTER / 2
         self.source = Source(1000, 65000, 0xFFFFFF00)
         self.to_come: list[tuple[float, int, bytes, bool]] = []
         self.count = itertools.count()

@@ -36,7 +36,7 @@ def test_packets_come_out_in_order_and_gaps_are_skipped_one_by_one() -> None:
     assert (buffer.next, buffer.missing) == (1000, 0)
 
 
-def test_a_number_is_asked_for_after_the_tolerance_and_then_once_a_round_trip() -> None:
+def test_a_number_is_asked_for_after_the_tolerance_and_again_when_the_answer_is_overdue() -> None:
     nacks = NackList()
     assert nacks.due(1.0, 0.1) == []
     nacks.add(70000, 70002, 1.0)
@@ -46,8 +46,9 @@ def test_a_number_is_asked_for_after_the_tolerance_and_then_once_a_round_trip() 
     nacks.add(70010, 70011, 1.05)
     assert nacks.due(1.06, 0.1) == [70010]
     nacks.remove(70001)
-    assert nacks.due(1.12, 0.1) == [70000]
-    assert nacks.due(1.12, 0.1) == []
+    assert nacks.due(1.12, 0.1) == [], "an answer takes a little longer now and then"
+    assert nacks.due(1.15, 0.1) == [70000]
+    assert nacks.due(1.15, 0.1) == []
     nacks.remove(70000)
     nacks.remove(70010)
     assert nacks.next_due is None

@@ -1,5 +1,6 @@
 """The directory of recordings: what is shown of it, and what is not."""
 
+import asyncio
 import os
 import pathlib
 
@@ -8,7 +9,7 @@ import pytest
 from mediapeer import AudioStreamTrack
 from mediapeer.media import RecordingError, RecordingOptions, RecordingState, RecordingSummary
 from mediapeer.media.catalog import CatalogError
-from signaling.recordings import RecordingStore
+from signaling.recordings import PICTURE_TIME, RecordingStore
 from tests.signaling.support import new_server, serving
 
 NAME = "2026-01-02_03-04-05_abcdef"
@@ -24,6 +25,7 @@ class WrittenAtOnce:
     def __init__(self, path: pathlib.Path, tracks: object, options: RecordingOptions) -> None:
         self.state = RecordingState.NEW
         self.added: list[object] = []
+        self.pictures = 0
         self._path = path.with_suffix(".webm")
 
     def start(self) -> None:
@@ -39,6 +41,7 @@ class WrittenAtOnce:
         self.added.append(channel)
 
     def snapshot(self) -> bytes | None:
+        self.pictures += 1
         return b"png"
 
     async def stop(self) -> RecordingSummary:
@@ -113,6 +116,25 @@ async def test_a_running_recording_is_listed_as_such_and_stays(store: RecordingS
     await recording.stop()
     assert store.list()[0]["state"] == "finished"
     assert await store.thumbnail(recording.name) is None
+
+
+async def test_many_who_look_at_a_running_recording_cost_one_decoding(store: RecordingStore) -> None:
+    now = 100.0
+    store.clock = lambda: now
+    recording = store.start("call", [AudioStreamTrack()], None)
+    hasty = asyncio.create_task(store.thumbnail(recording.name))
+    await asyncio.sleep(0)
+    hasty.cancel()
+    pictures = await asyncio.gather(*(store.thumbnail(recording.name) for _ in range(10)))
+    assert pictures == [b"png"] * 10
+    assert recording.recorder.pictures == 1  # type: ignore[attr-defined]
+    now += PICTURE_TIME - 0.5
+    await store.thumbnail(recording.name)
+    assert recording.recorder.pictures == 1  # type: ignore[attr-defined]
+    now += 0.5
+    await store.thumbnail(recording.name)
+    assert recording.recorder.pictures == 2  # type: ignore[attr-defined]
+    await recording.stop()
 
 
 async def test_a_track_too_many_is_left_out(store: RecordingStore) -> None:

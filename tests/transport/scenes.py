@@ -112,6 +112,7 @@ class Scene:
     def section(self, mid: str, feedback: tuple[str, ...] = FEEDBACK, **routes: Any) -> Receiver:
         kind = "audio" if mid == "0" else "video"
         receiver = self.receivers.setdefault(mid, Receiver())
+        routes = {"reduced_size": True} | routes
         self.path.set_section(mid, SectionRoutes(mid, kind, receiver, parameters(kind, feedback), **routes))
         self.path.release(self.now)
         return receiver

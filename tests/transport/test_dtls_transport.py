@@ -12,10 +12,11 @@ from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpCodecParameters, RTCR
 from aiortc.rtp import RtcpByePacket, RtpPacket
 
 from mediapeer.dtls import AlertDescription, AlertReceived, CertificateRejected, HandshakeTimeout
+from mediapeer.rtp.router import SECTION_SOURCES
 from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.transport import DtlsTransport, DtlsTransportStats, RTCCertificateStats
 from mediapeer.transport.dtls_transport import EARLY_DATAGRAMS, EARLY_RECORDS
-from mediapeer.transport.media import EARLY_PACKETS, MAXIMUM_SSRCS
+from mediapeer.transport.media import EARLY_PACKETS
 from mediapeer.transport.routes import SectionRoutes
 from mediapeer.transport.security import retransmission_timeout
 from tests.transport.paths import (
@@ -519,8 +520,8 @@ async def test_a_peer_that_makes_up_sources_is_not_given_room_for_all(network: N
         packet[8:12] = source.to_bytes(4, "big")
         ends.client.send_media(bytes(packet))
     await asyncio.sleep(0.05)
-    assert len(ends.server.media.streams()) == MAXIMUM_SSRCS
-    assert ends.server.counters["rtp_of_too_many_sources"] == 100 - MAXIMUM_SSRCS
+    assert len(ends.server.media.streams()) == SECTION_SOURCES
+    assert ends.server.counters["rtp_of_too_many_sources"] == 100 - SECTION_SOURCES
     await ends.stop()
 
 

@@ -256,6 +256,62 @@ def test_keyframes_are_asked_for_at_most_twice_a_second() -> None:
     scene.path.request_keyframe("nobody's")
 
 
+def first_kinds(scene: Scene) -> set[tuple[int, ...]]:
+    """The packet types of what was sent, in their order."""
+    kinds = {tuple(packet[1] for packet in rtcp.split(data)) for data in scene.sent}
+    scene.sent.clear()
+    return kinds
+
+
+@pytest.mark.parametrize("is_reduced", [False, True])
+@pytest.mark.parametrize("feedback", [("nack", "nack pli"), ("ccm fir",)])
+def test_feedback_goes_out_alone_only_where_the_peer_takes_that(
+    feedback: tuple[str, ...], is_reduced: bool
+) -> None:
+    """RFC 5506 §4.1, RFC 4585 §3.1: otherwise a report comes first, and a name."""
+    scene = Scene("1", feedback=feedback, reduced_size=is_reduced)
+    scene.path.cname = "us"
+    scene.give(picture(1, mid="1", keyframe=True), picture(3))
+    scene.wait(0.05)
+    expected: set[tuple[int, ...]] = {(205,)} if "nack" in feedback else set()
+    scene.path.request_keyframe("1")
+    scene.wait(1)
+    expected |= {(206,)}
+    if not is_reduced:
+        expected = {(201, 202, *kinds) for kinds in expected}
+    assert first_kinds(scene) == expected | {(201, 202)}
+
+
+def test_the_report_before_feedback_is_empty_and_changes_none() -> None:
+    scene = Scene("1", reduced_size=False)
+    scene.give(picture(1, mid="1", keyframe=True), picture(3))
+    while not of_kind(said := scene.said(), RtcpRtpfbPacket):
+        scene.wait(0.001)
+    (report,) = of_kind(said, RtcpRrPacket)
+    assert (report.ssrc, report.reports) == (1, [])
+    while not (reports := [r for r in of_kind(scene.said(), RtcpRrPacket) if r.reports]):
+        scene.wait(0.001)
+    assert (reports[0].reports[0].packets_lost, reports[0].reports[0].fraction_lost) == (1, 256 // 3)
+
+
+@pytest.mark.parametrize(("feedback", "kind"), [("transport-cc", 205), ("goog-remb", 206)])
+def test_feedback_on_the_path_goes_out_as_the_sections_take_it_that_have_it(feedback: str, kind: int) -> None:
+    """Firefox takes RTCP of reduced size for video, and not for sound on the same transport."""
+    for is_reduced in (True, False):
+        scene = Scene()
+        scene.path.cname = "us"
+        scene.section("0", reduced_size=False)
+        scene.section("1", feedback=(feedback,), reduced_size=is_reduced)
+        for number in range(1, 200):
+            sent_at = int(scene.now * (1 << 18)) & 0xFFFFFF
+            values = {"transport_number": number.to_bytes(2, "big"), "send_time": sent_at.to_bytes(3, "big")}
+            scene.give(picture(number, keyframe=number == 1, mid="1", **values))
+            scene.wait(0.02)
+        kinds = first_kinds(scene)
+        assert ((kind,) in kinds) is is_reduced
+        assert ((201, 202, kind) in kinds) is not is_reduced
+
+
 # Reports
 
 

@@ -6,9 +6,9 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    MAXIMUM_UNITS,
     START_CODE,
     ParameterSets,
+    UnitCollector,
     aggregated,
     split_units,
     unescape,
@@ -114,55 +114,21 @@ def _insert(units: list[bytes], missing: list[bytes]) -> None:
 
 def _units(payloads: Sequence[bytes]) -> list[bytes]:
     """The NAL units in payloads (RFC 6184 §5.6 to §5.8)."""
-    units: list[bytes] = []
-    fragments: list[bytes] | None = None
+    units = UnitCollector(_kind, range(1, _STAP_A), header_length=1, shortest=1)
     for payload in payloads:
         kind = payload[0] & 0x1F if payload else 0
         if kind == _FU_A:
-            fragments = _add_fragment(payload, fragments, units)
-            continue
-        if fragments is not None:
-            raise PayloadError("a fragmented NAL unit without its end")
-        if 0 < kind < _STAP_A:
-            units.append(payload)
+            flags = payload[1] if len(payload) > 1 else 0
+            units.add_fragment(bytes([payload[0] & 0xE0 | flags & 0x1F]), flags, payload[2:])
+        elif 0 < kind < _STAP_A:
+            units.add(payload)
         elif kind == _STAP_A:
-            _split_stap(payload, units)
-        elif kind not in _IGNORED:
+            units.add_aggregate(payload)
+        elif kind in _IGNORED:
+            units.expect_whole()
+        else:
             raise PayloadError(f"an H.264 payload of type {kind}")
-    if fragments is not None:
-        raise PayloadError("a fragmented NAL unit without its end")
-    if not units:
-        raise PayloadError("no NAL units")
-    return units
-
-
-def _add_fragment(payload: bytes, fragments: list[bytes] | None, units: list[bytes]) -> list[bytes] | None:
-    if len(payload) < 3:
-        raise PayloadError("an empty FU-A")
-    header = payload[1]
-    if header & 0x80:
-        if fragments is not None or not 0 < header & 0x1F < _STAP_A:
-            raise PayloadError("an FU-A that begins what it may not")
-        fragments = [bytes([payload[0] & 0xE0 | header & 0x1F])]
-    elif fragments is None or fragments[0][0] & 0x1F != header & 0x1F:
-        raise PayloadError("an FU-A without its beginning")
-    fragments.append(payload[2:])
-    if not header & 0x40:
-        return fragments
-    units.append(b"".join(fragments))
-    return None
-
-
-def _split_stap(payload: bytes, units: list[bytes]) -> None:
-    position, end = 1, len(payload)
-    while position < end:
-        start = position + 2
-        position = start + int.from_bytes(payload[position:start], "big")
-        if position > end or position == start or not 0 < payload[start] & 0x1F < _STAP_A:
-            raise PayloadError("a STAP-A with a broken NAL unit")
-        if len(units) >= MAXIMUM_UNITS:
-            raise PayloadError("too many NAL units")
-        units.append(payload[start:position])
+    return units.finish()
 
 
 def sequence_size(unit: bytes) -> tuple[int, int]:

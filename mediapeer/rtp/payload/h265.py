@@ -6,9 +6,9 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    MAXIMUM_UNITS,
     START_CODE,
     ParameterSets,
+    UnitCollector,
     aggregated,
     split_units,
     unescape,
@@ -110,57 +110,22 @@ def _insert(units: list[bytes], missing: list[bytes]) -> None:
 
 def _units(payloads: Sequence[bytes]) -> list[bytes]:
     """The NAL units in payloads (RFC 7798 §4.4)."""
-    units: list[bytes] = []
-    fragments: list[bytes] | None = None
+    units = UnitCollector(_kind, range(_AGGREGATION), header_length=2, shortest=3)
     for payload in payloads:
         if len(payload) < 3:
             raise PayloadError("an H.265 payload that is too short")
         kind = payload[0] >> 1 & 0x3F
         if kind == _FRAGMENTATION:
-            fragments = _add_fragment(payload, fragments, units)
-            continue
-        if fragments is not None:
-            raise PayloadError("a fragmented NAL unit without its end")
-        if kind < _AGGREGATION:
-            units.append(payload)
+            flags = payload[2]
+            header = bytes([payload[0] & 0x81 | (flags & 0x3F) << 1, payload[1]])
+            units.add_fragment(header, flags, payload[3:])
+        elif kind < _AGGREGATION:
+            units.add(payload)
         elif kind == _AGGREGATION:
-            _split_aggregation(payload, units)
+            units.add_aggregate(payload)
         else:
             raise PayloadError(f"an H.265 payload of type {kind}")
-    if fragments is not None:
-        raise PayloadError("a fragmented NAL unit without its end")
-    if not units:
-        raise PayloadError("no NAL units")
-    return units
-
-
-def _add_fragment(payload: bytes, fragments: list[bytes] | None, units: list[bytes]) -> list[bytes] | None:
-    if len(payload) < 4:
-        raise PayloadError("an empty fragmentation unit")
-    header = payload[2]
-    if header & 0x80:
-        if fragments is not None or header & 0x3F >= _AGGREGATION:
-            raise PayloadError("a fragmentation unit that begins what it may not")
-        fragments = [bytes([payload[0] & 0x81 | (header & 0x3F) << 1, payload[1]])]
-    elif fragments is None or _kind(fragments[0]) != header & 0x3F:
-        raise PayloadError("a fragmentation unit without its beginning")
-    fragments.append(payload[3:])
-    if not header & 0x40:
-        return fragments
-    units.append(b"".join(fragments))
-    return None
-
-
-def _split_aggregation(payload: bytes, units: list[bytes]) -> None:
-    position, end = 2, len(payload)
-    while position < end:
-        start = position + 2
-        position = start + int.from_bytes(payload[position:start], "big")
-        if position > end or position < start + 3 or _kind(payload[start:position]) >= _AGGREGATION:
-            raise PayloadError("an aggregation packet with a broken NAL unit")
-        if len(units) >= MAXIMUM_UNITS:
-            raise PayloadError("too many NAL units")
-        units.append(payload[start:position])
+    return units.finish()
 
 
 def sequence_size(unit: bytes) -> tuple[int, tuple[int, int]]:

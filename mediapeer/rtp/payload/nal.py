@@ -74,6 +74,90 @@ def aggregated(units: Sequence[bytes], maximum: int, header_length: int) -> Iter
         yield group
 
 
+class UnitCollector:
+    """The NAL units in the payloads of one frame: alone, several in one payload, or one in fragments.
+
+    H.264 and H.265 divide and aggregate alike; what differs is the header, and so the kind that it tells.
+
+    :param kind_of: the kind of the NAL unit that begins with a header.
+    :param single: the kinds of NAL units, without those of payloads that have a structure of their own.
+    :param header_length: of a NAL unit, in bytes.
+    :param shortest: a NAL unit in an aggregate has so many bytes at least.
+    """
+
+    def __init__(
+        self, kind_of: Callable[[bytes], int], single: range, header_length: int, shortest: int
+    ) -> None:
+        self._kind_of = kind_of
+        self._single = single
+        self._header_length = header_length
+        self._shortest = shortest
+        self._units: list[bytes] = []
+        self._fragments: list[bytes] | None = None
+
+    def add(self, unit: bytes) -> None:
+        """Add a NAL unit that is a payload by itself."""
+        self.expect_whole()
+        self._units.append(unit)
+
+    def add_aggregate(self, payload: bytes) -> None:
+        """Add the NAL units of a payload that has, after its header, a length of two bytes before each.
+
+        :raises PayloadError: when one does not fit in, or may not stand there.
+        """
+        self.expect_whole()
+        position, end = self._header_length, len(payload)
+        while position < end:
+            start = position + 2
+            position = start + int.from_bytes(payload[position:start], "big")
+            unit = payload[start:position]
+            if position > end or len(unit) < self._shortest or self._kind_of(unit) not in self._single:
+                raise PayloadError("an aggregate with a broken NAL unit")
+            if len(self._units) >= MAXIMUM_UNITS:
+                raise PayloadError("too many NAL units")
+            self._units.append(unit)
+
+    def add_fragment(self, header: bytes, flags: int, fragment: bytes) -> None:
+        """Add a part of a NAL unit.
+
+        :param header: of the whole NAL unit.
+        :param flags: the header of the fragment, whose first bit is set where the unit begins, the second where
+            it ends.
+        :raises PayloadError: when it does not follow what came before.
+        """
+        if not fragment:
+            raise PayloadError("an empty fragment")
+        fragments, kind_of = self._fragments, self._kind_of
+        if flags & 0x80:
+            if fragments is not None or kind_of(header) not in self._single:
+                raise PayloadError("a fragment that begins what it may not")
+            fragments = self._fragments = [header]
+        elif fragments is None or (fragments[0] != header and kind_of(fragments[0]) != kind_of(header)):
+            raise PayloadError("a fragment without its beginning")
+        fragments.append(fragment)
+        if flags & 0x40:
+            self._units.append(b"".join(fragments))
+            self._fragments = None
+
+    def expect_whole(self) -> None:
+        """Something other than a fragment has come.
+
+        :raises PayloadError: when a fragmented NAL unit has not ended.
+        """
+        if self._fragments is not None:
+            raise PayloadError("a fragmented NAL unit without its end")
+
+    def finish(self) -> list[bytes]:
+        """All of them.
+
+        :raises PayloadError: when there is none, or the last is not whole.
+        """
+        self.expect_whole()
+        if not self._units:
+            raise PayloadError("no NAL units")
+        return self._units
+
+
 class ParameterSets:
     """The parameter sets of a source: those that were told last, by their kind and number.
 
