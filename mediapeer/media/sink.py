@@ -23,11 +23,13 @@ class FileSink(io.RawIOBase):
 
     def __init__(self, path: pathlib.Path, minimum_free: int) -> None:
         super().__init__()
+        # What close() looks at; Python calls it for a file that could not be made, too.
+        self._descriptor = -1
+        self._reserve: IO[bytes] | None = None
         # O_EXCL: neither a symbolic link nor somebody else's file is written to.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._directory = path.parent
         self._minimum_free = minimum_free
-        self._reserve: IO[bytes] | None = None
         self._reserved = 0
         self.size = 0
         "Length of the file in bytes."
@@ -71,7 +73,8 @@ class FileSink(io.RawIOBase):
         if not self.closed:
             self._release()
             try:
-                os.close(self._descriptor)
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
             finally:
                 super().close()
 
