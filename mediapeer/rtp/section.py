@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mediapeer.rtp.frame import EncodedFrame, RepairCounts
 from mediapeer.rtp.keyframes import begins_keyframe
-from mediapeer.rtp.layers import LayerChoice, Verdict
+from mediapeer.rtp.layers import SILENCE, LayerChoice, Verdict
 from mediapeer.rtp.packet import RtpPacket
 from mediapeer.rtp.router import RtpRouter, RtpSection
 from mediapeer.rtp.statistics import InboundStream
@@ -194,7 +194,7 @@ class SectionReceiver:
     ) -> Sequence[EncodedFrame]:
         """A packet of a better source: begin to receive it beside the other, if a keyframe begins."""
         candidate = self._candidate
-        if candidate is not None and self._choice.rank(stream) >= self._choice.rank(candidate.stream):
+        if candidate is not None and not self._choice.is_better(stream, candidate.stream):
             return _NOTHING
         if not self._begins_keyframe(packet):
             if verdict is Verdict.BETTER and self._may_ask(stream, now, self._better_interval):
@@ -216,7 +216,7 @@ class SectionReceiver:
         candidate = self._candidate
         if candidate is None:
             return _NOTHING
-        if frames and frames[0].is_keyframe:
+        if frames and frames[0].is_keyframe and self._is_in_place(candidate.stream, now):
             self._candidate = None
             self._abandon()
             self._active = candidate
@@ -230,6 +230,13 @@ class SectionReceiver:
             frames = _NOTHING
         self._follow_up(now)
         return frames
+
+    def _is_in_place(self, stream: InboundStream, now: float) -> bool:
+        """Whether a source is to take over, now that it is known how large its pictures are."""
+        current = self.current
+        if current is None or not current.is_flowing(now, SILENCE):
+            return True
+        return self._choice.is_better(stream, current)
 
     def _begins_keyframe(self, packet: RtpPacket) -> bool:
         """Whether a keyframe begins with the packet, or may: of codecs that are not known."""

@@ -44,6 +44,7 @@ class InboundStream:
         "nack_count",
         "packets_received",
         "payload_type",
+        "picture_area",
         "pli_count",
         "remote_bytes_sent",
         "remote_ntp_timestamp",
@@ -97,10 +98,10 @@ class InboundStream:
         "The canonical name that the peer gave in RTCP SDES."
         self.nack_count = 0
         "NACK packets sent for this stream."
-        self.pli_count = 0
-        "Keyframes asked for by Picture Loss Indications."
-        self.fir_count = 0
-        "Keyframes asked for by Full Intra Requests."
+        self.pli_count = self.fir_count = 0
+        "Keyframes asked for, by Picture Loss Indications and by Full Intra Requests."
+        self.picture_area: int | None = None
+        "How many pixels the last keyframe had that was put together, where it said so."
         self.keyframe_asked: float | None = None
         "When a keyframe was asked for last."
         self.remote_packets_sent: int | None = None

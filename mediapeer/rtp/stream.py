@@ -280,6 +280,8 @@ class StreamReceiver:
                 frame.captured_at = stream.clock.captured_at(frame.timestamp, frame.clock_rate)
                 if frame.is_keyframe:
                     self.gave_up = False
+                    if frame.width and frame.height:
+                        stream.picture_area = frame.width * frame.height
                 elif frame.lost_before:
                     self.gave_up = self.is_disturbed = True
         return frames

@@ -66,7 +66,8 @@ async def serve(record_directory: pathlib.Path) -> AsyncIterator[ServerProcess]:
     reader = asyncio.create_task(_read(process, lines, url))
     try:
         async with asyncio.timeout(20):
-            yield ServerProcess(process, await url, lines)
+            address = await url
+        yield ServerProcess(process, address, lines)
     finally:
         if process.returncode is None:
             process.kill()

@@ -15,13 +15,16 @@ class RecordedCall {
     this.pc.addEventListener("connectionstatechange", () => this.states.push(this.pc.connectionState));
   }
 
-  async offer({ width, height, bitsPerSecond }) {
+  async offer({ width, height, bitsPerSecond, encodings }) {
     this.stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
       video: { width, height, frameRate: RATE },
     });
     for (const track of this.stream.getTracks()) {
-      const sender = this.pc.addTrack(track, this.stream);
+      const { sender } = this.pc.addTransceiver(track, {
+        streams: [this.stream],
+        sendEncodings: track.kind === "video" ? encodings : [],
+      });
       if (track.kind === "video") this.video = sender;
     }
     const parameters = this.video.getParameters();
@@ -51,6 +54,8 @@ class RecordedCall {
       const codec = all.find((entry) => entry.id === sent.codecId);
       found[kind] = { ...sent, mimeType: codec?.mimeType };
     }
+    const layers = all.filter((entry) => entry.type === "outbound-rtp" && entry.rid);
+    found.layers = Object.fromEntries(layers.map((entry) => [entry.rid, entry]));
     const pair = all.find((entry) => entry.type === "candidate-pair" && entry.nominated) ?? {};
     return { ...found, available: pair.availableOutgoingBitrate ?? null, at: performance.now() / 1000 };
   }
@@ -67,6 +72,18 @@ class RecordedCall {
     const parameters = this.video.getParameters();
     for (const encoding of parameters.encodings) encoding.scaleResolutionDownBy = scale;
     await this.video.setParameters(parameters);
+  }
+
+  // Send a layer of simulcast, or no longer.
+  async activate(rid, active) {
+    const parameters = this.video.getParameters();
+    parameters.encodings.find((encoding) => encoding.rid === rid).active = active;
+    await this.video.setParameters(parameters);
+  }
+
+  // How many pictures of a layer were sent.
+  async sentOf(rid) {
+    return (await this.statistics()).layers[rid]?.framesSent ?? 0;
   }
 
   // Let no more be captured, and tell what was sent once all of it is.

@@ -1,6 +1,7 @@
 """What is in a recorded file, by the judgement of ffmpeg's commands and of a decoder."""
 
 import array
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -10,12 +11,14 @@ from typing import Any
 
 import av
 
-from tests.e2e.clip import FLASH_PICTURES, RATE, SAMPLE_RATE, Clip, beeps, nearest
+from tests.e2e.clip import BEEP_SECONDS, FLASH_PICTURES, RATE, SAMPLE_RATE, SECONDS, Clip, beeps, nearest
 
 #: Of how many pictures of a file the likeness to the clip's is measured.
 COMPARED = 5
 #: How many seconds around a beep the pictures say where they are in the clip.
 AROUND = 0.5
+#: A gap in the sound that counts, in seconds. A recorder that puts sound right makes gaps of a millisecond.
+LEAST_GAP = 0.0005
 
 
 def probe(path: pathlib.Path) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def examine(path: pathlib.Path, clip: Clip | None) -> dict[str, Any]:
     :param clip: what the camera saw, if it is known.
     """
     report: dict[str, Any] = {"probed": probe(path), "complaints": complaints(path)}
-    pictures, likenesses, flashes, sizes = _pictures(path, clip)
+    pictures, likenesses, flashes, runs = _pictures(path, clip)
     sounds = _sounds(path)
     report["video"] = {
         "frames": len(pictures),
@@ -55,7 +58,8 @@ def examine(path: pathlib.Path, clip: Clip | None) -> dict[str, Any]:
         "numbered": sum(number is not None for _, number in pictures),
         "likenesses": likenesses,
         "flashes": flashes,
-        "sizes": sizes,
+        "sizes": sorted({(run["width"], run["height"]) for run in runs}),
+        "runs": runs,
     }
     report["audio"] = sounds
     report["offsets"] = _offsets(pictures, sounds["beeps"])
@@ -64,13 +68,13 @@ def examine(path: pathlib.Path, clip: Clip | None) -> dict[str, Any]:
 
 def _pictures(
     path: pathlib.Path, clip: Clip | None
-) -> tuple[list[tuple[float, int | None]], list[float], list[float], list[tuple[int, int]]]:
+) -> tuple[list[tuple[float, int | None]], list[float], list[float], list[dict[str, Any]]]:
     """When each picture is, with its number in the clip; how like some are to what they were; when flashes are; and
-    which sizes there are."""
+    the runs of pictures of one size: of each also when the camera began the clip, by its times and numbers."""
     pictures: list[tuple[float, int | None]] = []
     likenesses: list[float] = []
     flashes: list[float] = []
-    sizes: set[tuple[int, int]] = set()
+    runs: list[dict[str, Any]] = []
     was_bright = True
     with av.open(str(path)) as container:
         if not container.streams.video:
@@ -78,19 +82,38 @@ def _pictures(
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
             number = None
-            sizes.add((frame.width, frame.height))
-            if clip is not None and (frame.width, frame.height) == (clip.width, clip.height):
+            time = float(frame.time or 0)
+            if not runs or (frame.width, frame.height) != (runs[-1]["width"], runs[-1]["height"]):
+                runs.append({"width": frame.width, "height": frame.height, "first": time, "times": []})
+            if clip is not None:
                 plane = frame.planes[0]
                 luma = bytes(plane)
-                number = clip.number(luma, plane.line_size)
-                is_bright = clip.is_flash(luma, plane.line_size)
+                seen = dataclasses.replace(clip, width=frame.width, height=frame.height)
+                number = seen.number(luma, plane.line_size)
+                is_bright = seen.is_flash(luma, plane.line_size)
                 if is_bright and not was_bright:
-                    flashes.append(float(frame.time or 0))
+                    flashes.append(time)
                 was_bright = is_bright
-                if number is not None and len(pictures) % 25 == 24 and len(likenesses) < COMPARED:
+                is_whole = seen == clip and number is not None
+                if is_whole and len(pictures) % 25 == 24 and len(likenesses) < COMPARED:
                     likenesses.append(clip.likeness(luma, plane.line_size, number))
-            pictures.append((float(frame.time or 0), number))
-    return pictures, likenesses, flashes, sorted(sizes)
+            runs[-1]["times"].append((time, number))
+            pictures.append((time, number))
+    return pictures, likenesses, flashes, [_run(**run) for run in runs]
+
+
+def _run(width: int, height: int, first: float, times: list[tuple[float, int | None]]) -> dict[str, Any]:
+    """What is told of pictures of one size."""
+    begun = [(time - number / RATE) % SECONDS for time, number in times if number is not None]
+    around = [begun[0] + nearest(each - begun[0]) for each in begun]
+    return {
+        "width": width,
+        "height": height,
+        "frames": len(times),
+        "first": first,
+        "last": times[-1][0],
+        "begun": statistics.median(around) % SECONDS if around else None,
+    }
 
 
 def _sounds(path: pathlib.Path) -> dict[str, Any]:
@@ -108,7 +131,7 @@ def _sounds(path: pathlib.Path) -> dict[str, Any]:
             length = frame.samples / frame.sample_rate
             if first is None:
                 first = begins = time
-            elif time - last > 0.001:
+            elif time - last > LEAST_GAP:
                 longest = max(longest, time - last)
                 found += [begins + at / SAMPLE_RATE for at in beeps(samples)]
                 samples, begins = array.array("h"), time
@@ -117,7 +140,9 @@ def _sounds(path: pathlib.Path) -> dict[str, Any]:
             for piece in resampler.resample(frame):
                 samples.extend(array.array("h", bytes(piece.planes[0])[: 2 * piece.samples]))
     found += [begins + at / SAMPLE_RATE for at in beeps(samples)]
-    return {"first": first, "last": last, "decoded": decoded, "longest_gap": longest, "beeps": found}
+    # One with gaps in it was found once for each of its pieces.
+    heard = [at for number, at in enumerate(found) if not number or at - found[number - 1] > 2 * BEEP_SECONDS]
+    return {"first": first, "last": last, "decoded": decoded, "longest_gap": longest, "beeps": heard}
 
 
 def _offsets(pictures: list[tuple[float, int | None]], beeps: list[float]) -> list[tuple[float, float]]:

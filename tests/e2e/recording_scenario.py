@@ -14,6 +14,7 @@ import pathlib
 import resource
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -59,6 +60,10 @@ class RecordedCall:
     "Seconds in the middle in which nothing arrives."
     changes: bool = False
     "Whether for a third of the time, in the middle, the picture has half the size and the microphone is off."
+    encodings: Sequence[dict[str, Any]] = ()
+    "How the page sends its video, as RTCRtpEncodingParameters; with RIDs as simulcast."
+    switches: str | None = None
+    "The RID of a layer that is off for a third of the time, in the middle."
     watches_source: bool = False
     "Whether the page measures how sound and pictures lie to each other before they are sent. Only Chromium can."
 
@@ -83,6 +88,9 @@ class Tap:
         self.first: float | None = None
         self.latest = 0.0
         self.codecs: set[str] = set()
+        self.rids: Counter[str] = Counter()
+        self.layers: set[tuple[int, int]] = set()
+        "Of frames: the highest spatial layer and the temporal one."
 
     def take_frame(self, frame: EncodedFrame) -> None:
         """Count a frame."""
@@ -90,6 +98,8 @@ class Tap:
         self.keyframes += frame.is_keyframe
         self.lost += frame.lost_before
         self.codecs.add(frame.codec)
+        self.rids[frame.rid or ""] += 1
+        self.layers.add((frame.spatial_layer or 0, frame.temporal_layer or 0))
         self.first = frame.arrival if self.first is None else self.first
         self.latest = frame.arrival
 
@@ -106,6 +116,8 @@ class Tap:
             "lost": self.lost,
             "seconds": seconds,
             "codecs": codecs,
+            "rids": dict(self.rids),
+            "layers": sorted(self.layers),
         }
 
 
@@ -223,7 +235,12 @@ async def _make(call: RecordedCall, browser: Browser, url: str, path: pathlib.Pa
 
 async def _converse(call: RecordedCall, page: Page, end: RecordingEnd, relay: Relay | None) -> dict[str, Any]:
     through = relay.through if relay is not None else _unchanged
-    camera = {"width": call.width, "height": call.height, "bitsPerSecond": call.bits_per_second}
+    camera = {
+        "width": call.width,
+        "height": call.height,
+        "bitsPerSecond": call.bits_per_second,
+        "encodings": call.encodings,
+    }
     offer = await page.evaluate("(camera) => recordedCall.offer(camera)", camera)
     answer = await end.answer(through("offer", offer))
     await page.evaluate("(sdp) => recordedCall.accept(sdp)", through("answer", answer))
@@ -291,6 +308,21 @@ async def _befall(call: RecordedCall, page: Page, relay: Relay | None) -> None:
         for scale in (2, 1):
             await asyncio.sleep(call.seconds / 3)
             await page.evaluate("(scale) => recordedCall.change(scale)", scale)
+    if call.switches:
+        await _switch(page, call.switches, call.seconds / 3)
+
+
+async def _switch(page: Page, rid: str, seconds: float) -> None:
+    """Let a layer of simulcast flow, be off, and flow again, for so long each."""
+    flows = "async (rid, sent) => await recordedCall.sentOf(rid) > sent + 10"
+    await page.wait_for(flows, rid, 0)
+    await asyncio.sleep(seconds)
+    await page.evaluate("(rid) => recordedCall.activate(rid, false)", rid)
+    await asyncio.sleep(seconds)
+    sent = await page.evaluate("(rid) => recordedCall.sentOf(rid)", rid)
+    await page.evaluate("(rid) => recordedCall.activate(rid, true)", rid)
+    await page.wait_for(flows, rid, sent)
+    await asyncio.sleep(seconds)
 
 
 def _look(call: RecordedCall, made: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_a_visit(browser: BrowserName, server_offers: bool) -> None:
     assert report["played"]["width"] == report["picture"]["width"]
     assert RECORDED_SECONDS - 1.5 < report["played"]["sought"] <= report["played"]["duration"] + 0.1
     kind, text = report["notice"]
-    assert kind == "hint", text
+    assert kind == "done", text
     assert "Saved" in text
     assert report["console_errors"] == []
     assert report["exit"] == 0

@@ -1,7 +1,5 @@
 """Several sources of one section: which of them is received, and what is seen of a change."""
 
-import math
-
 from mediapeer.rtp import InboundStream
 from mediapeer.rtp.layers import PATIENCE, SILENCE, LayerChoice, Verdict
 from tests.rtp.packets import DELTA, KEYFRAME, audio, parsed, video
@@ -143,7 +141,7 @@ def test_a_layer_that_goes_silent_gives_way_to_the_best_that_flows() -> None:
     key(scene, full, half, quarter)
     scene.pictures(int(SILENCE * 30) - 1, half, quarter)
     assert scene.receiver.current is scene.stream(full)
-    scene.pictures(3 + math.ceil(PATIENCE * 30), quarter, half)
+    scene.pictures(2, quarter, half)
     assert scene.receiver.current is scene.stream(half), "it flows, and is better than the quarter"
     assert [frame.ssrc for frame in scene.frames] == [1], "its keyframe has gone by unseen"
     assert scene.counters["frame_before_keyframe"] == 1
@@ -256,3 +254,72 @@ def test_another_source_without_layers_takes_over_when_the_first_is_silent() -> 
     scene.send(new, DELTA)
     key(scene, new)
     assert [frame.ssrc for frame in scene.frames] == [1, 2]
+
+
+# Sizes
+
+
+def sized(width: int, height: int) -> bytes:
+    """The first payload of a VP8 keyframe of that size."""
+    return KEYFRAME[:-4] + width.to_bytes(2, "little") + height.to_bytes(2, "little")
+
+
+def sized_key(scene: Scene, source: Source, width: int, height: int) -> None:
+    """A keyframe of one packet."""
+    source.timestamp += PICTURE
+    scene.send(source, sized(width, height) + b"abc", marker=True)
+
+
+def smallest_first() -> tuple[Scene, Source, Source]:
+    """A section whose first RID is that of the smaller layer."""
+    scene = Scene(video(feedback=FEEDBACK, rids=("q", "f")))
+    return scene, Source(3, 65530, 0xFFFFFFFF - 3 * PICTURE, "q"), Source(1, 40000, 77, "f")
+
+
+def test_the_layer_with_the_largest_pictures_is_the_best_wherever_it_is_named() -> None:
+    scene, quarter, full = smallest_first()
+    sized_key(scene, quarter, 160, 90)
+    scene.pictures(3, quarter)
+    sized_key(scene, full, 640, 360)
+    scene.pictures(3, quarter, full)
+    assert [frame.ssrc for frame in scene.frames] == 4 * [3] + 4 * [1]
+    assert scene.frames[4].is_keyframe
+    sized_key(scene, quarter, 160, 90)
+    scene.pictures(3, quarter, full)
+    assert scene.frames[-1].ssrc == 1, "the smaller one does not come back"
+    assert scene.keyframe_requests == []
+
+
+def test_a_layer_of_unknown_size_is_asked_for_a_keyframe_until_one_tells_it() -> None:
+    scene, quarter, full = smallest_first()
+    sized_key(scene, quarter, 160, 90)
+    scene.pictures(40, quarter, full)
+    asked = [ssrc for _, ssrc in scene.keyframe_requests]
+    assert set(asked) == {1}
+    assert len(asked) == 2, "at growing intervals"
+    sized_key(scene, full, 80, 44)
+    scene.pictures(90, quarter, full)
+    assert {frame.ssrc for frame in scene.frames} == {3}, "it was smaller"
+    assert len(scene.keyframe_requests) == len(asked)
+
+
+def test_when_the_best_layer_is_silent_the_largest_of_the_others_is_next() -> None:
+    scene = Scene(video(feedback=FEEDBACK, rids=("q", "h", "f")))
+    quarter, half, full = Source(3, 5, 1, "q"), Source(2, 6, 2, "h"), Source(1, 7, 3, "f")
+    for source, width in ((quarter, 160), (half, 320), (full, 640)):
+        sized_key(scene, source, width, width * 9 // 16)
+    assert [frame.ssrc for frame in scene.frames] == [3, 2, 1]
+    scene.pictures(3, quarter, half, full)
+    scene.pictures(int(SILENCE * 30) + 1, quarter, half)
+    assert scene.receiver.current is scene.stream(half)
+
+
+def test_the_wait_for_a_silent_layer_is_no_longer_than_it_must_be() -> None:
+    """That others go on sending is known by the time that it counts as silent."""
+    scene, full, half, quarter = simulcast()
+    key(scene, full, half, quarter)
+    scene.pictures(3, full, half, quarter)
+    silent_since = scene.now
+    while scene.receiver.current is scene.stream(full):
+        scene.pictures(1, half, quarter)
+    assert SILENCE <= scene.now - silent_since < SILENCE + PATIENCE / 2

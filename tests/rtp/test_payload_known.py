@@ -140,6 +140,7 @@ def test_vp9_layers_become_a_superframe() -> None:
     first = f"aa 85 06 00 01 {structure} {VP9_KEYFRAME}"
     unit = depacketize("vp9", first, "a4 85 06 00 01 aa", f"ac 85 06 02 01 {VP9_DELTA}")
     lower, upper = bytes.fromhex(VP9_KEYFRAME + "aa"), bytes.fromhex(VP9_DELTA)
+    lower = bytes([lower[0] & ~0x02]) + lower[1:]  # show_frame
     assert unit.data == lower + upper + bytes([0xC1, len(lower), len(upper), 0xC1])
     assert (unit.is_keyframe, unit.width, unit.height) == (True, 640, 480)
     assert (unit.spatial_layer, unit.temporal_layer) == (1, 0)

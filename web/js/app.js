@@ -6,7 +6,7 @@ import {addMessage, enableChat, onChat} from "./chat.js";
 import {openDevices} from "./devices.js";
 import {Figures} from "./figures.js";
 import * as format from "./format.js";
-import {clearNotice, showError, showHint} from "./notice.js";
+import {clearNotice, showDone, showError, showHint} from "./notice.js";
 import {loadRecordings} from "./recordings.js";
 import {clearSecurity, showSecurity} from "./security.js";
 
@@ -207,7 +207,8 @@ async function toggleRecording() {
       const saved = await api.stopRecording(of.id);
       recordingSince = null;
       showRecording(null);
-      showHint("Saved", `${saved.name}, ${format.clock(saved.duration)}, ${format.size(saved.size)}`);
+      const extent = `${format.clock(saved.duration)}, ${format.size(saved.size)}`;
+      showDone("Saved", `The recording (${extent}) is in the list below.`);
       await loadRecordings();
     } else {
       showRecording(await api.startRecording(of.id));

@@ -1,4 +1,4 @@
-// The one place where the page says that something went wrong, and what to do.
+// The one place where the page says what went wrong and what to do, and what is done.
 
 const notice = document.querySelector("#notice");
 const title = document.querySelector("#notice-title");
@@ -18,6 +18,10 @@ export function showError(error) {
 
 export function showHint(heading, text) {
   show("hint", heading, text);
+}
+
+export function showDone(heading, text) {
+  show("done", heading, text);
 }
 
 export function clearNotice() {

@@ -19,6 +19,7 @@ export function play(chosen) {
   parts.replaceChildren(...segments.map(partButton));
   parts.hidden = segments.length < 2;
   player.hidden = false;
+  markPlaying();
   show(0);
   player.scrollIntoView({block: "nearest"});
   video.focus();
@@ -26,10 +27,19 @@ export function play(chosen) {
 
 export function closePlayer() {
   recording = null;
+  markPlaying();
   player.hidden = true;
   video.pause();
   video.removeAttribute("src");
   video.load();
+}
+
+/** Mark the recording that the player shows in the list. */
+export function markPlaying() {
+  for (const item of document.querySelectorAll("#recordings li")) {
+    if (item.dataset.name === recording?.name) item.setAttribute("aria-current", "true");
+    else item.removeAttribute("aria-current");
+  }
 }
 
 /** Close the player if it shows this recording, which is about to go. */
@@ -45,7 +55,9 @@ function show(number) {
   download.href = segment.url;
   download.download = segment.file;
   const from = segments.length > 1 ? `, from ${format.clock(segment.start)}` : "";
-  document.querySelector("#player-name").textContent = `${segment.file}${from}`;
+  const name = document.querySelector("#player-name");
+  name.textContent = `${format.moment(recording.created)}${from}`;
+  name.title = segment.file;
   for (const [index, button] of [...parts.children].entries()) {
     button.setAttribute("aria-pressed", String(index === number));
   }

@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import * as format from "./format.js";
-import {showError, showHint} from "./notice.js";
-import {closePlayerOf, play} from "./player.js";
+import {showDone, showError} from "./notice.js";
+import {closePlayerOf, markPlaying, play} from "./player.js";
 
 const list = document.querySelector("#recordings");
 const empty = document.querySelector("#recordings-empty");
@@ -16,6 +16,7 @@ export async function loadRecordings() {
   try {
     const recordings = await api.listRecordings();
     list.replaceChildren(...recordings.map(entry));
+    markPlaying();
     empty.hidden = recordings.length > 0;
   } catch (error) {
     showError(error);
@@ -113,7 +114,7 @@ function repairButton(recording) {
     button.disabled = true;
     try {
       const repaired = await api.repairRecording(recording.name);
-      showHint("Repaired", `${format.clock(repaired.duration)} can be played again.`);
+      showDone("Repaired", `${format.clock(repaired.duration)} can be played again.`);
     } catch (error) {
       showError(error);
     }
@@ -123,7 +124,10 @@ function repairButton(recording) {
 
 function deleteButton(recording) {
   return actionButton("Delete", recording, () => {
-    document.querySelector("#delete-name").textContent = recording.name;
+    document.querySelector("#delete-name").textContent = [
+      format.moment(recording.created),
+      recording.duration === null ? null : format.clock(recording.duration),
+    ].filter(Boolean).join(" · ");
     dialog.returnValue = "keep";
     dialog.addEventListener("close", async () => {
       if (dialog.returnValue !== "delete") return;

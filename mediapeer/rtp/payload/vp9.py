@@ -1,5 +1,6 @@
 """VP9 (RFC 9628)."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
+from mediapeer.rtp.payload.vp9_header import hide
 
 _SYNC_CODE = 0x498342
 _SRGB = 7
@@ -20,14 +22,21 @@ class _Descriptor(NamedTuple):
     length: int
     temporal_layer: int | None
     spatial_layer: int | None
-    size: tuple[int, int] | None
-    "Of the highest layer, out of the scalability structure."
+    sizes: tuple[tuple[int, int], ...]
+    "Of the spatial layers, out of the scalability structure."
 
 
 class Vp9Depacketizer:
     """Puts pictures together. The frames of several spatial layers become a superframe with its index, as decoders
-    and files want it; it keeps nothing.
+    and files want it.
+
+    Of such a picture only the highest layer is to be seen, but senders mark every layer as shown, and there are
+    decoders that show what is so marked. So the mark is taken from the others.
     """
+
+    def __init__(self) -> None:
+        self._sizes: tuple[tuple[int, int], ...] = ()
+        "Of the spatial layers, by the last scalability structure."
 
     def begins_frame(self, payload: bytes) -> bool:
         """The start of a frame (RFC 9628 §4.2: B set) of the lowest spatial layer."""
@@ -45,27 +54,48 @@ class Vp9Depacketizer:
         the keyframe's header.
         """
         frames: list[list[bytes]] = []
+        layers: list[int] = []
         first = highest = None
-        size = None
+        sizes: tuple[tuple[int, int], ...] = ()
         for payload in payloads:
             descriptor = _describe(payload)
             if payload[0] & 0x08:
                 if len(frames) == _MAXIMUM_LAYERS:
                     raise PayloadError("a VP9 picture of too many layers")
                 frames.append([])
+                layers.append(descriptor.spatial_layer or 0)
                 first = first or descriptor
                 highest = descriptor
             elif not frames:
                 raise PayloadError("a VP9 frame without its beginning")
-            size = descriptor.size or size
+            sizes = descriptor.sizes or sizes
             frames[-1].append(payload[descriptor.length :])
         if first is None or highest is None:
             raise PayloadError("no VP9 payload")
         joined = [b"".join(frame) for frame in frames]
         is_keyframe, own_size = _read_header(joined[0])
-        width, height = (size or own_size or (None, None)) if is_keyframe else (None, None)
-        data = joined[0] if len(joined) == 1 else _superframe(joined)
+        size = sizes[-1] if sizes else own_size
+        width, height = size if is_keyframe and size else (None, None)
+        self._sizes = sizes or (() if is_keyframe else self._sizes)
+        if len(joined) == 1:
+            data = joined[0]
+        else:
+            lower = itertools.pairwise(layers)
+            data = _superframe([*map(self._hide, joined[:-1], lower), joined[-1]])
         return Unit(data, is_keyframe, width, height, highest.spatial_layer, first.temporal_layer)
+
+    def _hide(self, frame: bytes, layers: tuple[int, int]) -> bytes:
+        """The frame of a lower layer, not to be shown; as it is if that cannot be done.
+
+        :param layers: its own, and that of the next frame.
+        """
+        layer, following = layers
+        if max(layers) >= len(self._sizes) or self._sizes[layer] == self._sizes[following]:
+            return frame
+        try:
+            return hide(frame, self._sizes[layer][0])
+        except PayloadError:
+            return frame  # the decoder will tell
 
 
 def _describe(payload: bytes) -> _Descriptor:
@@ -88,31 +118,32 @@ def _describe(payload: bytes) -> _Descriptor:
                 if count > 3:
                     raise PayloadError("a VP9 payload with too many references")
             position += 1
-        size = None
+        sizes: tuple[tuple[int, int], ...] = ()
         if bits & 0x02:  # V
-            position, size = _skip_structure(payload, position)
+            position, sizes = _read_structure(payload, position)
     except IndexError:
         raise PayloadError("a VP9 payload descriptor is truncated") from None
     if position >= len(payload):
         raise PayloadError("a VP9 payload without a payload")
-    return _Descriptor(position, temporal, spatial, size)
+    return _Descriptor(position, temporal, spatial, sizes)
 
 
-def _skip_structure(payload: bytes, position: int) -> tuple[int, tuple[int, int] | None]:
-    """Where the scalability structure ends (RFC 9628 §4.2.1), and the size of its highest layer."""
+def _read_structure(payload: bytes, position: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Where the scalability structure ends (RFC 9628 §4.2.1), and the sizes of its layers."""
     bits = payload[position]
     position += 1
-    size = None
+    sizes: list[tuple[int, int]] = []
     if bits & 0x10:  # Y
-        position += 4 * (bits >> 5) + 4
-        last = payload[position - 4 : position]
-        size = int.from_bytes(last[:2], "big"), int.from_bytes(last[2:], "big")
+        for _ in range((bits >> 5) + 1):
+            each = payload[position : position + 4]
+            sizes.append((int.from_bytes(each[:2], "big"), int.from_bytes(each[2:], "big")))
+            position += 4
     if bits & 0x08:  # G
         count = payload[position]
         position += 1
         for _ in range(count):
             position += 1 + (payload[position] >> 2 & 0x03)
-    return position, size if size and all(size) else None
+    return position, tuple(sizes) if all(all(size) for size in sizes) else ()
 
 
 def _read_header(frame: bytes) -> tuple[bool, tuple[int, int] | None]:
