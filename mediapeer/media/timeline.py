@@ -10,6 +10,8 @@ WINDOW = 10.0
 SLEW = 0.05
 #: A track is left alone while it is no further than this from where it belongs, in seconds.
 TOLERANCE = 0.003
+#: What the sender says was not captured between two frames is a gap, and no drift, from so many seconds on.
+MISSING = 0.1
 #: No two frames of a track are closer than this, in seconds: what the coarsest container can tell apart.
 MINIMUM_STEP = 0.001
 #: Timestamps that run ahead of arrival, or fall behind it, by more than this in one step have begun anew. In seconds.
@@ -72,7 +74,9 @@ class TrackTimeline:
     Timestamps give the spacing. Where the track as a whole belongs is said by when its frames were captured,
     by the clock that it shares with the sender's other tracks (RFC 3550 §6.4.1), and before that is known by
     their arrival. When one takes the other's place, or a clock drifts, the track is moved there gently, by
-    ``SLEW`` of the time that passes, and never backwards.
+    ``SLEW`` of the time that passes, and never backwards. Where the sender's reports tell that something was not
+    captured, though its timestamps go on as if it had been (a browser that is stopped for a moment loses sound so),
+    that is a gap at once.
 
     A peer chooses its timestamps and reports freely: a frame belongs at its arrival at the latest, and not
     long before it. So nothing makes a recording longer than the time it took.
@@ -93,11 +97,13 @@ class TrackTimeline:
         self._timestamp = 0
         self._arrival = 0.0
         self._elapsed = 0.0
+        self._captured_at: float | None = None
         self._position: float | None = None
 
     def position(self, frame: EncodedFrame) -> float:
         """Where a frame belongs, in seconds on the scale of arrivals. Each is later than the one before."""
         passed = self._passed(frame)
+        missing = self._missing(frame, passed)
         target = self._target(frame)
         last = self._position
         if last is None:
@@ -109,6 +115,8 @@ class TrackTimeline:
             error = target - position
             if error < -MAXIMUM_LEAD:
                 position = last + MINIMUM_STEP
+            elif error > 0 and missing >= MISSING:
+                position += min(error, missing)
             elif error > TOLERANCE:
                 position += min(error - TOLERANCE, SLEW * passed)
             elif error < -TOLERANCE:
@@ -139,6 +147,13 @@ class TrackTimeline:
         self._elapsed = 0.0
         self._delay.reset()
         return None
+
+    def _missing(self, frame: EncodedFrame, passed: float | None) -> float:
+        """By how many seconds more the capture of a frame is after that of the one before than timestamps tell."""
+        before, self._captured_at = self._captured_at, frame.captured_at
+        if before is None or frame.captured_at is None or passed is None:
+            return 0.0
+        return frame.captured_at - before - passed
 
     def _target(self, frame: EncodedFrame) -> float:
         by_arrival = self._elapsed + self._delay.observe(self._elapsed, frame.arrival)

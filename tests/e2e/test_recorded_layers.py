@@ -31,7 +31,7 @@ LONGEST_GAP = 1.0
 #: How long it may take until the browser sends the best layer, in seconds.
 BEGINNING = 1.5
 #: By how many seconds sound and pictures may come out of step when another layer is recorded.
-STEP = 0.04
+STEP = 0.06
 #: Layers in one stream: by codec and mode.
 SCALABLE = [("VP9", "L1T3"), ("VP9", "L3T3_KEY"), ("AV1", "L1T3"), ("AV1", "L3T3_KEY")]
 
@@ -68,22 +68,23 @@ def assert_it_can_be_played(report: dict[str, Any], left_out: int = 0) -> None:
     assert min(video["likenesses"]) > 30
 
 
-@pytest.mark.parametrize("is_best_first", [True, False], ids=["best-first", "best-last"])
-def test_the_best_layer_of_simulcast_is_recorded_while_it_is_there(
-    chromium: BrowserName, is_best_first: bool
-) -> None:
+def test_the_best_layer_of_simulcast_is_recorded_while_it_is_there(chromium: BrowserName) -> None:
     """It is switched off and on again: another takes its place meanwhile, and the recording goes on, in step. Pages
     name the best layer first or last."""
-    encodings = SIMULCAST if is_best_first else SIMULCAST[::-1]
-    call = {"codec": "VP8", "seconds": 3 * THIRD, "width": WIDTH, "height": HEIGHT, "encodings": encodings}
-    (report,) = make(chromium, {**call, "switches": "f", "watches_source": True})
-    assert set(report["sent"]["layers"]) == {"f", "h", "q"}
-    assert report["sent"]["layers"]["f"]["frameWidth"] == WIDTH
-    assert_it_can_be_played(report)
-    assert_the_best_comes_and_goes(report)
-    errors = [error for _, error in errors_of_sound(report)]
-    assert len(errors) >= 2
-    assert max(errors) - min(errors) < STEP, errors
+    call = {"codec": "VP8", "seconds": 3 * THIRD, "width": WIDTH, "height": HEIGHT}
+    orders = (SIMULCAST, SIMULCAST[::-1])
+    reports = make(
+        chromium,
+        *({**call, "encodings": order, "switches": "f", "watches_source": True} for order in orders),
+    )
+    for report in reports:
+        assert set(report["sent"]["layers"]) == {"f", "h", "q"}
+        assert report["sent"]["layers"]["f"]["frameWidth"] == WIDTH
+        assert_it_can_be_played(report)
+        assert_the_best_comes_and_goes(report)
+        errors = [error for _, error in errors_of_sound(report)]
+        assert len(errors) >= 2
+        assert max(errors) - min(errors) < STEP, errors
 
 
 def assert_the_best_comes_and_goes(report: dict[str, Any]) -> None:

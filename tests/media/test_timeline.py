@@ -85,6 +85,23 @@ def test_a_first_report_that_comes_late_moves_the_track_gently() -> None:
     assert max(steps) <= 1.051 / 30
 
 
+def test_sound_that_was_not_captured_is_a_gap_once_the_reports_tell() -> None:
+    """A browser that stood still for 600 ms goes on with the next timestamp; the picture shows the pause itself."""
+    timeline = Timeline()
+    audio, video = track(timeline), track(timeline)
+    for n in range(50 * 20):
+        at = n * 0.02
+        stood_still = 5 <= at < 5.6
+        media = at if at < 5 else at - 0.6
+        # The second report after that is believed.
+        said = at if at < 5 or at >= 7 else at - 0.6
+        if not stood_still:
+            sound = audio.position(frame(at + 0.05, media, rate=48_000, captured=NTP + said))
+            picture = video.position(frame(at + 0.05, at, captured=NTP + at, ssrc=2))
+            if at < 5 or at >= 7:
+                assert abs(picture - sound) < 0.02, at
+
+
 def test_a_correction_never_goes_backwards() -> None:
     noise = random.Random(3)
     one = track(Timeline())
