@@ -14,7 +14,7 @@ hypothesis.settings.load_profile("mediapeer")
 #: The group of the browsers' tests, for pytest-xdist.
 BROWSERS = "browsers"
 #: How much the others give way to them.
-NICENESS = 5
+NICENESS = 10
 _gives_way = pytest.StashKey[bool]()
 
 
@@ -30,13 +30,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """In a worker of pytest-xdist: the browsers first, and all in one worker.
 
     They look at real time, and two at once would be in each other's way; but they mostly wait, and so leave a core to
-    the other tests. That they are the longest group is why they go first.
+    the other tests. That they are the longest group is why they go first; those that look closest at the time go last
+    among them, when few others are left.
     """
     if _is_worker(config):
         for item in items:
             if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.xdist_group(BROWSERS))
-        items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    if not item.get_closest_marker("browser"):
+        return 2
+    return 1 if item.get_closest_marker("timely") else 0
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -49,6 +49,8 @@ CHANGES: tuple[tuple[Change, Change], ...] = (
     (("restart", None), ("restart", None)),
 )
 ROUNDS_OF_GLARE = 16
+#: How long offers that are to cross are waited for, in seconds.
+CROSSING_PATIENCE = 2.0
 TABS = 3
 RIDS = ("h", "m", "l")
 #: Pictures that show that a stream is decoded.
@@ -300,7 +302,11 @@ async def _glare(stage: Stage, polite: Side) -> dict[str, Any]:
 
 
 async def _cross_offers(call: Call, number: int) -> None:
-    """Nothing is delivered until both sides have made an offer."""
+    """Nothing is delivered until both sides have made an offer.
+
+    A side that was about to say something else can make none before it is delivered: such a round is given up, and
+    offers meet in another.
+    """
     before = {side: call.said(side, "offer") for side in ("page", "python")}
     call.hold()
     await _want_at_once(call, number)
@@ -308,10 +314,9 @@ async def _cross_offers(call: Call, number: int) -> None:
     async def have_both_offered() -> bool:
         return all(call.said(side, "offer") > before[side] for side in ("page", "python"))
 
-    try:
-        await until(have_both_offered, "two offers", interval=0.005)
-    finally:
-        call.release()
+    with contextlib.suppress(TimeoutError):
+        await until(have_both_offered, "two offers", CROSSING_PATIENCE, 0.005)
+    call.release()
 
 
 async def _want_at_once(call: Call, number: int) -> None:

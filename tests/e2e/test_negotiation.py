@@ -17,7 +17,7 @@ from tests.e2e.negotiation_scenario import (
 from tests.e2e.test_calls import SIGNS_OF_TROUBLE
 from tests.tools.browser import BrowserName
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timely, pytest.mark.timeout(240)]
 
 #: The longest time for which media may stop when ICE restarts, in seconds.
 LONGEST_GAP = 1.0

@@ -14,7 +14,7 @@ from tests.e2e.test_calls import SIGNS_OF_TROUBLE
 from tests.tools.browser import BrowserName, missing_programs
 from tests.tools.sandbox import run_module
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timely]
 
 #: What is sent of each kind, by browser: the name in our answer, that in frames, that in files, and what files are.
 CODECS: dict[BrowserName, dict[str, tuple[str, str]]] = {
