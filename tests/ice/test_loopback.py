@@ -21,8 +21,11 @@ from tests.tools.udp import free_port
 LOOPBACK = "127.0.0.1"
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Let the event loop run until ``condition`` holds."""
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Let the event loop run until ``condition`` holds.
+
+    :param seconds: how long at most; on a busy machine a change may take some consent checks to be seen.
+    """
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
