@@ -221,10 +221,13 @@ def _figures(share: float, grown: int, streams: int, packets: list[int]) -> Figu
     return figures
 
 
-def measure(take: Receive, streams: int, *, seconds: float = _SECONDS, suffix: str = ".webm") -> Figures:
+def measure(
+    take: Receive, streams: int, *, seconds: float = _SECONDS, suffix: str = ".webm", least: float = 0.95
+) -> Figures:
     """Receive ``streams`` streams for a while.
 
     :param suffix: of the files that come of it; empty when there are none.
+    :param least: which share of the pictures of a single stream has to be in its file.
     :raises RuntimeError: when a file is missing or has too few pictures.
     """
     context = multiprocessing.get_context("spawn")
@@ -250,7 +253,7 @@ def measure(take: Receive, streams: int, *, seconds: float = _SECONDS, suffix: s
                 if process.is_alive():
                     process.kill()
         if suffix:
-            _check_files(directory, suffix, streams, seconds)
+            _check_files(directory, suffix, streams, least * seconds * RATE)
     return figures
 
 
@@ -272,7 +275,7 @@ def _pin(pid: int | None, number: int) -> None:
         os.sched_setaffinity(pid, {cores[number % len(cores)]})
 
 
-def _check_files(directory: pathlib.Path, suffix: str, streams: int, seconds: float) -> None:
+def _check_files(directory: pathlib.Path, suffix: str, streams: int, least: float) -> None:
     files = [path for path in directory.iterdir() if path.suffix == suffix]
     if len(files) != streams:
         raise RuntimeError(f"{streams} streams, and {len(files)} files")
@@ -280,8 +283,8 @@ def _check_files(directory: pathlib.Path, suffix: str, streams: int, seconds: fl
         with av.open(os.fspath(path)) as container:
             pictures = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
         # What a core is too busy to take is told by the packets that came.
-        if not pictures or (streams == 1 and pictures < 0.95 * seconds * RATE):
-            raise RuntimeError(f"{pictures} pictures in {path.name}, after {seconds:.0f} s and more")
+        if not pictures or (streams == 1 and pictures < least):
+            raise RuntimeError(f"{pictures} pictures in {path.name} instead of {least:.0f} and more")
 
 
 OURS = functools.partial(receive, our_recording)
@@ -310,7 +313,9 @@ def _results(streams: int, ours: Figures, peer: Figures, peer_name: str, share: 
 def _beside_aiortc() -> list[Result]:
     """One stream."""
     ours = measure(OURS, 1)
-    recorder, decoder = measure(AIORTC_RECORDER, 1, suffix=".mp4"), measure(AIORTC_DECODER, 1, suffix="")
+    # A core is not always enough for it: what it leaves out it does not pay for.
+    recorder = measure(AIORTC_RECORDER, 1, suffix=".mp4", least=0.5)
+    decoder = measure(AIORTC_DECODER, 1, suffix="")
     share = min(_MAXIMUM_SHARE, recorder[_CPU] / _LEAST_RATIO)
     return [
         *_results(1, ours, recorder, f"{AIORTC}, MediaRecorder", share),
