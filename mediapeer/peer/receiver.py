@@ -105,8 +105,10 @@ class RTCRtpReceiver:
     @property
     def cname(self) -> str | None:
         """The canonical name that the sender gave (RFC 3550 §6.5.1), once it did."""
-        if self._cname is None:
-            self.keep_counts()
+        if self._cname is None and self.mid is not None and not self._is_stopped:
+            # Asked for every frame, also of a peer that gives none: of all sources only that one is looked at.
+            selected = self._transport.media.selected_stream(self.mid)
+            self._cname = None if selected is None else selected.cname
         return self._cname
 
     def counts_of(self, ssrc: int) -> FrameCounts:

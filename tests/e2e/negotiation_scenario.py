@@ -17,10 +17,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-
-from aiohttp import web
 
 from tests.e2e.negotiated_call import (
     LOOPBACK,
@@ -35,6 +33,7 @@ from tests.e2e.negotiated_call import (
 )
 from tests.e2e.python_end import Change, Ending, Kind
 from tests.tools.browser import BrowserName, launch
+from tests.tools.page import serve_page
 from tests.tools.sandbox import add_network
 
 #: How the videos of renegotiation end, one after the other.
@@ -472,24 +471,6 @@ def udp_ports() -> list[int]:
     return sorted(ports)
 
 
-@contextlib.asynccontextmanager
-async def serve_nothing() -> AsyncIterator[str]:
-    """Serve an empty page, in a secure context, and give its address."""
-
-    async def answer(request: web.Request) -> web.Response:
-        return web.Response(text="<!doctype html><title>a peer</title>", content_type="text/html")
-
-    application = web.Application()
-    application.router.add_get("/", answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, LOOPBACK, 0).start()
-        yield f"http://{LOOPBACK}:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
-
-
 async def play(programme: Programme) -> dict[str, Any]:
     """Play the scenarios, one after the other."""
     reports: dict[str, Any] = {}
@@ -501,7 +482,7 @@ async def play(programme: Programme) -> dict[str, Any]:
         except subprocess.CalledProcessError as error:
             return {"cannot": f"needs virtual Ethernet devices: {error}"}
     async with (
-        serve_nothing() as url,
+        serve_page("a peer") as url,
         launch(programme.browser, hides_addresses=programme.hides_addresses) as browser,
     ):
         stage = Stage(browser, url)

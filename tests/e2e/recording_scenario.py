@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from aiohttp import web
-
 from mediapeer import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from mediapeer.media import Recorder
 from mediapeer.rtp import EncodedFrame
 from tests.e2e.clip import SECONDS, Clip, write_beep
 from tests.e2e.recorded_file import examine
 from tests.tools.browser import Browser, BrowserName, Page, launch
+from tests.tools.page import serve_page
 from tests.tools.relay import LOOPBACK, Jitter, Relay, lose_at_random, lose_media, lose_nothing
 
 #: Seconds after which a call that does not connect is given up.
@@ -33,7 +32,6 @@ PATIENCE = 30.0
 #: Seconds of the clip that are gone when a call is connected.
 _AHEAD = 4.0
 _PAGE_SCRIPT = pathlib.Path(__file__).parent / "record.js"
-_ORIGIN = "<!doctype html><meta charset=utf-8><title>Recorded</title>"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +169,7 @@ async def play(calls: Sequence[RecordedCall]) -> dict[str, Any]:
         raise ValueError("the calls need different browsers or cameras")
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
-        async with _origin() as url, _start(calls, directory) as browser:
+        async with serve_page("Recorded") as url, _start(calls, directory) as browser:
             made = [
                 await _make(call, browser, url, directory / f"call-{number}")
                 for number, call in enumerate(calls)
@@ -181,24 +179,6 @@ async def play(calls: Sequence[RecordedCall]) -> dict[str, Any]:
         return report | {
             "reports": [each | _look(call, each) for call, each in zip(calls, made, strict=True)]
         }
-
-
-@contextlib.asynccontextmanager
-async def _origin() -> AsyncIterator[str]:
-    """A page that may use the camera."""
-
-    async def give(request: web.Request) -> web.Response:
-        return web.Response(text=_ORIGIN, content_type="text/html")
-
-    application = web.Application()
-    application.router.add_get("/", give)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, LOOPBACK, 0).start()
-        yield f"http://{LOOPBACK}:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from mediapeer.media import TrackRelay
 from mediapeer.media.relay import READING_PATIENCE, RelayedEncodedTrack
 from mediapeer.rtp import EncodedFrame, FrameConsumer, RepairCounts
 from tests.media.tracks import PushTrack, settle, tone
+from tests.peer.encoding import Collector
 from tests.transport.virtual import Network, virtual
 
 
@@ -116,18 +117,6 @@ class Held:
     def close(self) -> None:
         if self.consumer in self.source.consumers:
             self.source.consumers.remove(self.consumer)
-
-
-class Collector:
-    def __init__(self) -> None:
-        self.frames: list[EncodedFrame] = []
-        self.ends = 0
-
-    def take_frame(self, frame: EncodedFrame) -> None:
-        self.frames.append(frame)
-
-    def end(self) -> None:
-        self.ends += 1
 
 
 def encoded(number: int, *, is_keyframe: bool = True) -> EncodedFrame:
