@@ -304,9 +304,12 @@ class Browser:
 
     def kill(self) -> None:
         """End all its processes at once, as a crash does. What is asked of it afterwards fails."""
-        for process in _with_descendants(self._process):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        processes = _with_descendants(self._process)
+        # First all stop: one that sees another gone would still say goodbye to its peers.
+        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal_number)
 
 
 def _with_descendants(process: int) -> list[int]:
