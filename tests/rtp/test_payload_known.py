@@ -574,6 +574,16 @@ def test_broken_av1(payloads: tuple[str, ...]) -> None:
         depacketize("av1", *payloads)
 
 
+@pytest.mark.parametrize("again", ["18 88", "38 88", "30 30"])
+def test_a_temporal_unit_of_av1_has_no_frames_without_end(again: str) -> None:
+    """Each may be a picture shown again, in three bytes, for which a decoder takes 14 MB."""
+    element = f"02 {again}"
+    few, many = (" ".join([f"00 0c {BARE_SEQUENCE} 03 {KEY}", *[element] * count]) for count in (7, 8))
+    assert depacketize("av1", few).is_keyframe
+    with pytest.raises(PayloadError, match="too many frames"):
+        depacketize("av1", many)
+
+
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [

@@ -9,6 +9,7 @@ from mediapeer.rtp.payload.obu import (
     FRAME_HEADER,
     MAXIMUM_UNITS,
     METADATA,
+    REDUNDANT_FRAME_HEADER,
     SEQUENCE_HEADER,
     TEMPORAL_DELIMITER,
     TILE_LIST,
@@ -25,6 +26,11 @@ from mediapeer.rtp.payload.obu import (
 _FIRST_KINDS = frozenset({SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, METADATA, FRAME})
 #: Senders should leave them out, and receivers must (§5).
 _IGNORED = frozenset({TEMPORAL_DELIMITER, TILE_LIST})
+#: Each of these can have a decoder give out a picture, the last when it repeats none.
+_HEADERS_OF_FRAMES = frozenset({FRAME_HEADER, FRAME, REDUNDANT_FRAME_HEADER})
+#: How many frames a temporal unit may have: one is shown of each layer, and a few before it are not (AV1
+#: specification §7.5). Three bytes have a picture shown once more, and a decoder makes one of 14 MB of each.
+MAXIMUM_FRAMES = 8
 #: How long a sequence header may be that is kept, in bytes. Those of encoders have a dozen; each keyframe gets it.
 _MAXIMUM_SEQUENCE_LENGTH = 512
 #: More elements than this in a packet cannot be told in its header (§4.4, W): each has its length then.
@@ -62,6 +68,7 @@ class Av1Depacketizer:
     def depacketize(self, payloads: Sequence[bytes]) -> Unit:
         """See :meth:`Depacketizer.depacketize`. The size is the sequence header's."""
         units: list[Obu] = []
+        frames = 0
         has_sequence = False
         is_key: bool | None = None
         spatial = temporal = None
@@ -73,6 +80,9 @@ class Av1Depacketizer:
             if kind in _IGNORED:
                 continue
             units.append(unit)
+            frames += kind in _HEADERS_OF_FRAMES
+            if frames > MAXIMUM_FRAMES:
+                raise PayloadError("too many frames in a temporal unit")
             if kind == SEQUENCE_HEADER:
                 has_sequence = True
                 self._learn_sequence(unit)
