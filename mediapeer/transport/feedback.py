@@ -126,6 +126,10 @@ class Feedback:
             self._drop(error)
             return
         for packet in packets:
+            if rtcp.is_transport_feedback(packet):
+                # What we send has no transport-wide numbers. To read a datagram full of these takes milliseconds.
+                self._counters["unasked_transport_feedback"] += 1
+                continue
             try:
                 parsed = rtcp.parse_packet(packet)
             except rtcp.RtcpError as error:

@@ -170,6 +170,20 @@ def test_what_is_broken_in_a_compound_is_dropped_alone() -> None:
     assert scene.counters == {"malformed_rtcp": 2}
 
 
+def test_feedback_on_what_was_not_numbered_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A datagram of 1,440 bytes could speak of half a million packets, and took seven milliseconds."""
+    scene, read = Scene("1"), []
+    parse = rtcp.parse_packet
+    monkeypatch.setattr(rtcp, "parse_packet", lambda packet: read.append(packet) or parse(packet))
+    sender = Sender(7)
+    scene.path.add_sender(sender)
+    thousands = rtcp.TransportFeedback(1, 7, 0, 0, 0, [None] * rtcp.MAXIMUM_STATUSES).serialize()
+    request = bytes(RtcpPsfbPacket(1, 1, 7))
+    scene.give(thousands * 60 + request)
+    assert (read, sender.told) == ([request], [("keyframe", 50.0)])
+    assert scene.counters == {"unasked_transport_feedback": 60}
+
+
 # Requests
 
 
