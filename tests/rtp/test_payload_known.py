@@ -511,6 +511,20 @@ def test_where_h265_begins(payload: str, expected: bool) -> None:
     assert begins("h265", payload) is expected
 
 
+@pytest.mark.parametrize(
+    ("codec", "first", "later"),
+    [("h264", "7c 85", "7c 05"), ("h265", "62 01 93", "62 01 13")],
+)
+def test_nal_units_within_another_are_counted_too(codec: str, first: str, later: str) -> None:
+    """For each that a decoder finds it takes kilobytes: three million bytes of start codes were three gigabytes."""
+    few, many = ("00 00 01 41" * count for count in (1000, 1400))
+    ends = later.replace("05", "45").replace("13", "53")
+    unit = depacketize(codec, f"{first} {few}", f"{later} {few}", f"{ends} {few}")
+    assert unit.is_keyframe
+    with pytest.raises(PayloadError, match="too many"):
+        depacketize(codec, f"{first} {many}", f"{later} {many}", f"{ends} {many}")
+
+
 # AV1
 
 SEQUENCE = "0a 0b 00 00 00 04 3c ff bc 4a f9 00 40"  # with its size; 320 × 240

@@ -6,10 +6,10 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    START_CODE,
     ParameterSets,
     UnitCollector,
     aggregated,
+    joined,
     split_units,
     unescape,
 )
@@ -65,12 +65,12 @@ class H264Depacketizer:
                 # pic_parameter_set_id, of which the first bytes tell enough.
                 self._sets.learn(_PPS, _number(unit[1:]), unit)
         if not is_keyframe:
-            return Unit(START_CODE + START_CODE.join(units), False)
+            return Unit(joined(units), False)
         missing = self._sets.missing_from(units)
         if missing:
             _insert(units, missing)
         width, height = self._size or (None, None)
-        return Unit(START_CODE + START_CODE.join(units), True, width, height)
+        return Unit(joined(units), True, width, height)
 
     def _learn_sequence(self, unit: bytes) -> None:
         if unit == self._sps:

@@ -6,10 +6,10 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    START_CODE,
     ParameterSets,
     UnitCollector,
     aggregated,
+    joined,
     split_units,
     unescape,
 )
@@ -63,11 +63,11 @@ class H265Depacketizer:
             elif kind in (_VPS, _PPS):
                 self._sets.learn(kind, _number(kind, unit), unit)
         if not is_keyframe:
-            return Unit(START_CODE + START_CODE.join(units), False, None, None, None, temporal_layer)
+            return Unit(joined(units), False, None, None, None, temporal_layer)
         if missing := self._sets.missing_from(units):
             _insert(units, missing)
         width, height = self._size or (None, None)
-        return Unit(START_CODE + START_CODE.join(units), True, width, height, None, temporal_layer)
+        return Unit(joined(units), True, width, height, None, temporal_layer)
 
     def _learn_sequence(self, unit: bytes) -> None:
         if unit == self._sps:

@@ -52,6 +52,18 @@ def _split_start_codes(data: bytes) -> list[bytes]:
     return units
 
 
+def joined(units: Sequence[bytes]) -> bytes:
+    """The NAL units of an access unit, each after a start code (Annex B).
+
+    :raises PayloadError: when there are too many of them, those included that begin within another: none may
+        (H.264 §7.4.1), but readers would find them, and a decoder takes kilobytes for each.
+    """
+    data = START_CODE + START_CODE.join(units)
+    if len(data) > len(_SHORT_START_CODE) * MAXIMUM_UNITS and data.count(_SHORT_START_CODE) > MAXIMUM_UNITS:
+        raise PayloadError("too many NAL units")
+    return data
+
+
 def unescape(unit: bytes) -> bytes:
     """Without the bytes that keep start codes out (H.264 §7.4.1, H.265 §7.4.2)."""
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")
