@@ -68,6 +68,8 @@ class TrackState:
         self.timeline = TrackTimeline(timeline, self)
         self.format: StreamFormat | None = None
         self.configuration = b""
+        self._configured: EncodedFrame | None = None
+        "Where it is from."
         self.segment: SegmentFile | None = None
         "The file that its frames go to."
         self.ended = False
@@ -85,13 +87,23 @@ class TrackState:
                 size = format_.width or 0, format_.height or 0
         described = StreamFormat("video", frame.codec, frame.clock_rate, *size)
         if described != format_:
-            try:
-                self.configuration = configuration_of(described, frame.data)
-            except ValueError as error:
-                logger.debug("a keyframe is left out: %s", error)
+            if not self._configure(described, frame):
                 return False
             self.format, facts = described, self.facts
             facts.codec, facts.clock_rate, (facts.width, facts.height) = frame.codec, frame.clock_rate, size
+        return True
+
+    def may_begin(self, frame: EncodedFrame) -> bool:
+        """Whether a file may begin with a keyframe that was described: it can be decoded by what it says itself."""
+        return self.format is not None and (frame is self._configured or self._configure(self.format, frame))
+
+    def _configure(self, format_: StreamFormat, frame: EncodedFrame) -> bool:
+        try:
+            self.configuration = configuration_of(format_, frame.data)
+        except ValueError as error:
+            logger.debug("a keyframe is left out: %s", error)
+            return False
+        self._configured = frame
         return True
 
     def note(self, frame: EncodedFrame, position: float) -> None:
@@ -202,6 +214,10 @@ class SegmentFile:
     def sink(self) -> FileSink | None:
         """What it is written to, once it is open."""
         return self._file.sink if self._file is not None else None
+
+    def begins(self, track: TrackState) -> bool:
+        """Whether the track's next frame is its first here."""
+        return track not in self._formats
 
     def accepts(self, track: TrackState) -> bool:
         """Whether it can take the track's next frame, a keyframe, in the track's present format."""
@@ -361,6 +377,9 @@ class Lane:
         if is_known:
             track.note(frame, position)
             segment = self._segment_for(track, frame, position)
+            if track.facts.kind == "video" and segment is not None and segment.begins(track):
+                # Without parameter sets that can be read a whole file would be lost, its sound too.
+                segment = segment if track.may_begin(frame) else None
         track.segment = segment
         if segment is None:
             track.dropped += 1
@@ -467,7 +486,8 @@ class Lane:
         """Open what is complete, and end what every track has left."""
         for segment in self.active:
             is_late = position - segment.start >= PATIENCE or segment.held_bytes > MAXIMUM_HELD
-            if not segment.is_open and (segment.is_complete or is_late):
+            # One whose first keyframe could not be understood has nothing yet.
+            if not segment.is_open and segment.held_bytes and (segment.is_complete or is_late):
                 segment.open()
         following = self._next
         if following is None or not following.is_open:

@@ -13,14 +13,17 @@ import pytest
 
 from mediapeer.media import RecordingError, snapshot
 from mediapeer.media.catalog import Catalog
+from mediapeer.media.container import StreamFormat, create_file
 from mediapeer.media.manifest import Manifest, read_manifest
 from mediapeer.media.probe import ProbeError, first_picture, open_media
 from mediapeer.media.segments import CHANGES, MAXIMUM_CHANGES
+from mediapeer.media.sink import FileSink
 from mediapeer.media.writer import SharedWriter
 from mediapeer.rtp.frame import EncodedFrame
 from tests.media.encoded import (
     BEGIN,
     FakeTrack,
+    Piece,
     bitstream,
     packets,
     pictures,
@@ -98,6 +101,35 @@ async def test_a_peer_that_never_settles_ends_no_recording(tmp_path: pathlib.Pat
     assert summary.error is None
     assert CHANGES < len(summary.files) < 3 * CHANGES
     assert len(summary.files) < MAXIMUM_CHANGES
+
+
+def test_sound_that_comes_late_is_in_the_file_to_its_last_packet(tmp_path: pathlib.Path) -> None:
+    """Its first packets are put off to what is written, one as soon after the other as the file can tell apart."""
+    sink = FileSink(tmp_path / "call.mp4", 0)
+    formats = [StreamFormat("video", "h264", 90_000, 320, 240), StreamFormat("audio", "opus", 48_000)]
+    file = create_file("mp4", sink, formats, [b"", b""])
+    for index, piece in enumerate(bitstream("h264", 30)):
+        file.write(0, piece.data, index * 3000, 3000, piece.is_keyframe)
+    for index, data in enumerate(sound("opus", 12)):
+        file.write(1, data, index * 1800, 1800, True)
+    file.close()
+    assert len(times(tmp_path / "call.mp4", "audio")) == 12
+
+
+async def test_no_later_file_begins_with_what_cannot_be_understood(tmp_path: pathlib.Path) -> None:
+    """The parameter sets of its first keyframe are a file's: without them nobody can open it, nor hear the sound."""
+    video, audio = FakeTrack("video"), FakeTrack("audio")
+    recording, clock, writer = recorder(tmp_path / "call", video, audio, segment_duration=1)
+    pieces = list(bitstream("h264", 60, gop=15))
+    for index in (30, 45):
+        _, start, slices = pieces[index].data.rpartition(b"\0\0\1\x65")
+        pieces[index] = Piece(start + slices, True, 320, 240)
+    pieces += bitstream("h264", 15)
+    play(clock, writer, pictures(video, pieces, "h264"), packets(audio, sound("opus", 125)))
+    summary = await recording.stop()
+    assert summary.error is None
+    assert sum(len(times(path, "audio")) for path in summary.files) == 125
+    assert len(times(summary.files[-1], "video")) == 15
 
 
 async def test_what_is_held_for_a_file_is_bounded(
