@@ -131,7 +131,7 @@ class Recorder:
             "dropped": sum(report.dropped for report in self._reports.values())
             + sum(track.dropped for track in (self._job.tracks if self._job else ())),
             "messages": data.messages if data else 0,
-            "messages_dropped": sum(channel.dropped for channel in self._channels),
+            "messages_dropped": self._job.refused_messages + self._job.dropped_messages if self._job else 0,
         }
 
     def add_track(self, track: EncodedTrack | MediaStreamTrack) -> None:
@@ -241,9 +241,9 @@ class Recorder:
         if self._job is not None and (self._job.is_done or self._job.should_stop):
             raise RecordingError("The recording has ended.")
 
-    def _put_message(self, label: str, message: str | bytes) -> bool:
+    def _put_message(self, label: str, message: str | bytes) -> None:
         if self._job is None or self._clock is None:
-            return True
+            return
         entry: dict[str, object] = {
             "time": round(self._clock() - self._zero, 3),
             "label": label[:MAXIMUM_LABEL],
@@ -253,7 +253,8 @@ class Recorder:
         else:
             entry["base64"] = base64.b64encode(message).decode()
         line = json.dumps(entry).encode() + b"\n"
-        return self._job.queue.put(ChannelMessage(line), len(line))
+        if not self._job.queue.put(ChannelMessage(line), len(line)):
+            self._job.refused_messages += 1
 
     def _request_keyframe(self, number: int) -> None:
         tap = self._taps.get(number)
@@ -373,7 +374,6 @@ class _ChannelTap:
     """Takes a data channel's messages."""
 
     def __init__(self, recorder: Recorder, channel: MessageChannel) -> None:
-        self.dropped = 0
         self._recorder = recorder
         self._channel = channel
         self._is_closed = False
@@ -386,5 +386,5 @@ class _ChannelTap:
             self._channel.remove_listener("message", self._take)
 
     def _take(self, message: str | bytes) -> None:
-        if not self._is_closed and not self._recorder._put_message(self._channel.label, message):
-            self.dropped += 1
+        if not self._is_closed:
+            self._recorder._put_message(self._channel.label, message)
