@@ -189,3 +189,20 @@ def test_numbers_that_leap_do_not_take_a_feedback_each() -> None:
     assert len(list(scene.recorder.feedback(1, 2))) <= 16
     scene.give((5, 1.2))
     assert len(list(scene.recorder.feedback(1, 2))) <= 16
+
+
+def test_numbers_that_leap_are_not_worth_thousands_of_statuses_each() -> None:
+    """Sixteen packets every tenth of a second kept a tenth of a core at work."""
+    scene = Scene()
+    for batch in range(3):
+        before = len(scene.feedbacks)
+        scene.give(*(((batch * 16 + index) * 4000, 100 + batch / 10) for index in range(16)))
+        scene.tell()
+        assert (
+            sum(len(feedback.deltas) for feedback in scene.feedbacks[before:]) <= 1.5 * rtcp.MAXIMUM_STATUSES
+        )
+    # Whoever sends as he should is told of all that comes after.
+    scene.told.clear()
+    scene.give(*((200_000 + index, 101 + index / 10_000) for index in range(900)))
+    scene.tell()
+    assert len(scene.told) == 900
