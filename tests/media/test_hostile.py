@@ -11,7 +11,7 @@ from typing import Any
 import av
 import pytest
 
-from mediapeer.media import RecordingError, snapshot
+from mediapeer.media import RecordingError, segments, snapshot
 from mediapeer.media.catalog import Catalog
 from mediapeer.media.container import StreamFormat, create_file
 from mediapeer.media.job import MAXIMUM_ID
@@ -103,6 +103,26 @@ async def test_a_peer_that_never_settles_ends_no_recording(tmp_path: pathlib.Pat
     assert summary.error is None
     assert CHANGES < len(summary.files) < 3 * CHANGES
     assert len(summary.files) < MAXIMUM_CHANGES
+
+
+async def test_keyframes_of_ever_other_sizes_do_not_hold_up_other_recordings(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To take each apart took a quarter of the thread that writes all of them, for each track."""
+    taken: list[bytes] = []
+    configure = segments.configuration_of
+    monkeypatch.setattr(segments, "configuration_of", lambda *args: taken.append(b"") or configure(*args))
+    video = FakeTrack("video")
+    recording, clock, writer = recorder(tmp_path / "call", video)
+    sizes = [bitstream("h264", 1)[0], bitstream("h264", 1, 640, 360)[0]]
+    for index in range(200):
+        clock.now = BEGIN + index / 200
+        piece = sizes[index % 2]
+        size = piece.width, piece.height
+        video.give(EncodedFrame("h264", piece.data, 1, index * 450, 90_000, clock.now, True, 96, *size))
+    writer.turn()
+    assert 2 < len(taken) <= 11
+    assert (await recording.stop()).error is None
 
 
 def test_sound_that_comes_late_is_in_the_file_to_its_last_packet(tmp_path: pathlib.Path) -> None:
