@@ -525,6 +525,26 @@ def test_nal_units_within_another_are_counted_too(codec: str, first: str, later:
         depacketize(codec, f"{first} {many}", f"{later} {many}", f"{ends} {many}")
 
 
+@pytest.mark.parametrize(
+    ("codec", "module", "head", "unit", "slices"),
+    [
+        ("h264", "h264", "78", "00 0c 67 64 00 1e ac d9 40 a0 2f {:02x} 00 00", "00 02 65 88"),
+        ("h265", "h265", "60 01", "00 0c 42 01 01 01 60 00 00 03 00 {:02x} 03 00", "00 03 26 01 80"),
+    ],
+)
+def test_of_hundreds_of_parameter_sets_few_are_read(
+    codec: str, module: str, head: str, unit: str, slices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet of them took three milliseconds."""
+    read: list[bytes] = []
+    target = f"mediapeer.rtp.payload.{module}.sequence_size"
+    size = {"h264": (320, 240), "h265": (0, (320, 240))}[codec]
+    monkeypatch.setattr(target, lambda unit: read.append(unit) or size)
+    made = depacketize(codec, f"{head} {' '.join(unit.format(number) for number in range(95))} {slices}")
+    assert (made.is_keyframe, made.width, made.height) == (True, 320, 240)
+    assert len(read) == 16
+
+
 # AV1
 
 SEQUENCE = "0a 0b 00 00 00 04 3c ff bc 4a f9 00 40"  # with its size; 320 × 240
@@ -581,6 +601,7 @@ def test_av1_keyframes_get_the_sequence_header_that_came_last() -> None:
         ("10 32 01 aa bb",),  # more than one in an element
         ("10 34",),
         ("10 10",),  # nothing but a delimiter
+        ("00" + " 01 78" * 129,),  # more elements than any picture has tiles
     ],
 )
 def test_broken_av1(payloads: tuple[str, ...]) -> None:

@@ -33,6 +33,8 @@ _HEADERS_OF_FRAMES = frozenset({FRAME_HEADER, FRAME, REDUNDANT_FRAME_HEADER})
 MAXIMUM_FRAMES = 8
 #: How long a sequence header may be that is kept, in bytes. Those of encoders have a dozen; each keyframe gets it.
 _MAXIMUM_SEQUENCE_LENGTH = 512
+#: How many elements a packet may have: no picture has more tiles (AV1 specification §A.3), and each may be one.
+MAXIMUM_ELEMENTS = 128
 #: More elements than this in a packet cannot be told in its header (§4.4, W): each has its length then.
 _MAXIMUM_COUNT = 3
 #: Not less of an OBU than so many bytes is put behind another, when it does not fit whole.
@@ -84,8 +86,9 @@ class Av1Depacketizer:
             if frames > MAXIMUM_FRAMES:
                 raise PayloadError("too many frames in a temporal unit")
             if kind == SEQUENCE_HEADER:
+                if not has_sequence:  # others are the same, or of nobody who means well
+                    self._learn_sequence(unit)
                 has_sequence = True
-                self._learn_sequence(unit)
             elif len(unit.header) > 1:
                 layers = unit.header[1]
                 temporal = layers >> 5
@@ -160,7 +163,7 @@ def _split(payload: bytes) -> list[bytes]:
             elements.append(payload[position:])
             return elements
         length, position = read_leb128(payload, position)
-        if not length or position + length > end or len(elements) > MAXIMUM_UNITS:
+        if not length or position + length > end or len(elements) >= MAXIMUM_ELEMENTS:
             raise PayloadError("a broken OBU element")
         elements.append(payload[position : position + length])
         position += length

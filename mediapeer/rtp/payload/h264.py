@@ -6,6 +6,7 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
+    MAXIMUM_READ,
     ParameterSets,
     UnitCollector,
     aggregated,
@@ -55,15 +56,18 @@ class H264Depacketizer:
         """See :meth:`Depacketizer.depacketize`. The size is that of the sequence parameter set, as cropped."""
         units = _units(payloads)
         is_keyframe = False
+        sets = 0
         for unit in units:
             kind = unit[0] & 0x1F
             if kind == _IDR:
                 is_keyframe = True
-            elif kind == _SPS:
-                self._learn_sequence(unit)
-            elif kind == _PPS:
-                # pic_parameter_set_id, of which the first bytes tell enough.
-                self._sets.learn(_PPS, _number(unit[1:]), unit)
+            elif kind in (_SPS, _PPS) and sets < MAXIMUM_READ:
+                sets += 1
+                if kind == _SPS:
+                    self._learn_sequence(unit)
+                else:
+                    # pic_parameter_set_id, of which the first bytes tell enough.
+                    self._sets.learn(_PPS, _number(unit[1:]), unit)
         if not is_keyframe:
             return Unit(joined(units), False)
         missing = self._sets.missing_from(units)

@@ -8,6 +8,8 @@ START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = b"\x00\x00\x01"
 #: The most NAL units in a frame. Level 6.2 has 600 slices at most; there are as many packets at most.
 MAXIMUM_UNITS = 4096
+#: How many parameter sets of an access unit are read: a packet has room for hundreds, and each is work.
+MAXIMUM_READ = 16
 
 
 def split_units(data: bytes) -> list[bytes]:
