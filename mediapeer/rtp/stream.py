@@ -210,7 +210,7 @@ class StreamReceiver:
         skipped = number - buffer.next
         # A step that is larger than any outage says no number.
         lost = skipped if skipped <= MAXIMUM_DROPOUT else 1
-        self._counts.lost += max(0, lost - buffer.missing)
+        self._counts.lost += lost
         self._counts.given_up += lost
         self._lost += lost
         self.gave_up = True

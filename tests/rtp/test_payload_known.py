@@ -45,12 +45,16 @@ def begins(codec: str, payload: str) -> bool:
         ("90 20 80", 2),
         ("90 e0 11 05 40", 1),
         ("90 f0 92 34 05 c5", 3),
+        ("58", None),  # bits that are reserved, here and below
+        ("d8 af 92 34 8f", 2),
     ],
 )
 def test_vp8_descriptors(descriptor: str, temporal_layer: int | None) -> None:
     unit = depacketize("vp8", f"{descriptor} {KEYFRAME}", "00 bb cc")
     assert unit == (bytes.fromhex(KEYFRAME + "bb cc"), True, 320, 240, None, temporal_layer, None)
-    assert depacketize("vp8", f"{descriptor} 31 00", "81 80 92 34 bb").data == bytes.fromhex("31 00 bb")
+    assert depacketize("vp8", f"{descriptor} 31 00", "81 80 92 34 bb") == (
+        bytes.fromhex("31 00 bb"), False, None, None, None, temporal_layer, None
+    )  # fmt: skip
     assert begins("vp8", f"{descriptor} 31 00")
 
 
@@ -176,6 +180,43 @@ def test_vp9_has_no_ninth_layer() -> None:
         depacketize("vp9", *[f"0c {VP9_DELTA}"] * 9)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        [(0b10, 2), (0, 2), (0, 4), (0x498342, 24), (2, 3), (0, 1)],
+        [(0b10, 2), (0, 2), (0, 4), (0x498342, 24), (7, 3)],  # sRGB
+        [(0b10, 2), (2, 2), (0, 4), (0x498342, 24), (2, 3), (0, 1), (0, 3)],  # profile 1: low bit first
+        [(0b10, 2), (2, 2), (0, 4), (0x498342, 24), (7, 3), (0, 1)],
+        [(0b10, 2), (1, 2), (0, 4), (0x498342, 24), (1, 1), (2, 3), (0, 1)],  # profile 2
+        [(0b10, 2), (3, 2), (0, 1), (0, 4), (0x498342, 24), (1, 1), (2, 3), (0, 1), (0, 3)],
+        [(0b10, 2), (3, 2), (0, 1), (0, 4), (0x498342, 24), (1, 1), (7, 3), (0, 1)],
+    ],
+)
+def test_vp9_profiles(header: list[tuple[int, int]]) -> None:
+    """VP9 specification §6.2 and §6.2.2: what stands before the size of a keyframe."""
+    unit = depacketize("vp9", "08" + write_bits(*header, (641, 16), (362, 16), (0, 32)).hex())
+    assert (unit.is_keyframe, unit.width, unit.height) == (True, 642, 363)
+
+
+def test_vp9_packets() -> None:
+    """RFC 9628 §4.2: I with a picture ID of 15 bits, P unless it is a keyframe, B and E at the ends."""
+    packetizer = packetizer_for("vp9")
+    assert packetizer is not None
+    frames = [packetizer.packetize(b"abcdefghi", is_keyframe=key, maximum=6) for key in (True, False)]
+    assert [[payload[0] for payload in frame] for frame in frames] == [[0x88, 0x80, 0x84], [0xC8, 0xC0, 0xC4]]
+    assert [b"".join(payload[3:] for payload in frame) for frame in frames] == [b"abcdefghi"] * 2
+    assert [payload[1:3] for payload in frames[0]] == [frames[0][0][1:3]] * 3
+    [whole] = packetizer.packetize(b"abc", is_keyframe=False, maximum=6)
+    assert whole[0] == 0xCC
+    numbers = [int.from_bytes(payload[1:3], "big") for payload in (frames[0][0], frames[1][0], whole)]
+    while numbers[-1] != 0x8001:
+        [payload] = packetizer.packetize(b"abc", is_keyframe=False, maximum=6)
+        numbers.append(int.from_bytes(payload[1:3], "big"))
+        assert len(numbers) < 0x9000
+    assert all(number & 0x8000 for number in numbers)
+    assert all((b - a) & 0x7FFF == 1 for a, b in itertools.pairwise(numbers))
+
+
 # H.264
 
 SPS = "67 42 c0 1e da 02 80 f6 c0 44 00 00 03 00 04 00 00 03 00 f0 3c 58 ba 80"  # 640 × 480
@@ -199,10 +240,17 @@ def test_h264_fragments() -> None:
     assert unit.is_keyframe
 
 
+def test_h264_passes_over_what_is_reserved() -> None:
+    """RFC 6184 §5.2, table 1."""
+    unit = depacketize("h264", "1e 01 02", "61 9a", "00 01", "1f", "61 40")
+    assert unit.data == bytes.fromhex(f"{START} 61 9a {START} 61 40")
+
+
 @pytest.mark.parametrize(
     "payloads",
     [
         ("",),
+        ("61 9a", "79 00 00 00 02 61 40"),  # STAP-B, which the modes 0 and 1 have not
         ("78 00 05 61 9a",),
         ("78 00 00",),
         ("78",),
@@ -355,6 +403,16 @@ def h264_sps(profile: int, *high: int | tuple[int, int], tail: tuple[int | tuple
             h264_sps(244, 3, (0, 1), 0, 0, (0, 1), (1, 1), (0, 1), (1, 1), *[2] * 8, (0, 10),
                      tail=(39, 29, (1, 1), (1, 1), (1, 1), 1, 1, 3, 4)), (638, 473),
         ),
+        # Scaling lists: one whole of sixteen, one that leaves off, and one of 64 (H.264 §7.3.2.1.1.1).
+        (
+            h264_sps(100, 1, 0, 0, (0, 1), (1, 1), (1, 1), *[1] * 16, (1, 1), *[1] * 3, 22, (0, 4), (1, 1),
+                     *[1, 2] * 32, (0, 1), tail=(39, 29, (1, 1), (1, 1), (0, 1))), (640, 480),
+        ),
+        # An order of pictures that is told by a cycle (§7.3.2.1.1).
+        (
+            b"\x67" + write_bits((66, 8), (0, 8), (30, 8), 0, 0, 1, (0, 1), 3, 4, 2, 5, 6, 1, (0, 1), 39, 29,
+                                 (1, 1), (1, 1), (0, 1)), (640, 480),
+        ),
         # Monochrome, without cropping.
         (h264_sps(100, 0, 0, 0, (0, 1), (0, 1), tail=(19, 14, (1, 1), (1, 1), (0, 1))), (320, 240)),
     ],
@@ -391,12 +449,26 @@ def test_small_units_of_h264_are_put_together() -> None:
         bytes.fromhex(f"78 00 18 {SPS} 00 04 {PPS}"),
         bytes.fromhex("65 88 80 10"),
     ]
+    # RFC 6184 §5.7: the most important of all, and broken if one is.
+    for kinds, header in [("06 41 21", "58"), ("06 06 06", "18"), ("21 c1 01", "d8")]:
+        data = b"".join(b"\x00\x00\x01" + bytes([kind, 0x9A]) for kind in bytes.fromhex(kinds))
+        [payload] = packetizer.packetize(data, is_keyframe=False, maximum=100)
+        assert payload[:1] == bytes.fromhex(header)
     large = b"\x00\x00\x01\x61" + bytes([0xAB] * 21)
     assert packetizer.packetize(large, is_keyframe=False, maximum=10) == [
         b"\x7c\x81" + b"\xab" * 7,
         b"\x7c\x01" + b"\xab" * 7,
         b"\x7c\x41" + b"\xab" * 7,
     ]
+
+
+def test_in_mode_0_units_of_h264_go_alone_and_whole() -> None:
+    packetizer = packetizer_for("h264", {"packetization-mode": "0"})
+    assert packetizer is not None
+    data = bytes.fromhex(f"{START} 68 ce {START} 65 88 80 10")
+    assert packetizer.packetize(data, is_keyframe=True, maximum=4) == [b"\x68\xce", b"\x65\x88\x80\x10"]
+    with pytest.raises(PayloadError, match="4 bytes"):
+        packetizer.packetize(data, is_keyframe=True, maximum=3)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x00\x01", b"ab\x00\x00\x01\x61\x9a", b"\x00\x00\x00\x09\x61"])

@@ -145,10 +145,10 @@ def sequence_size(unit: bytes) -> tuple[int, int]:
     reader.bits(16)
     reader.ue()
     chroma_format = 1
-    is_separate = False
     if profile in _HIGH_PROFILES:
         chroma_format = reader.ue()
-        is_separate = chroma_format == 3 and reader.flag()
+        if chroma_format == 3:
+            reader.flag()
         reader.ue()
         reader.ue()
         reader.flag()
@@ -168,7 +168,7 @@ def sequence_size(unit: bytes) -> tuple[int, int]:
     if reader.flag():
         left, right, top, bottom = reader.ue(), reader.ue(), reader.ue(), reader.ue()
         across = 2 if chroma_format in (1, 2) else 1
-        down = 2 if chroma_format == 1 and not is_separate else 1
+        down = 2 if chroma_format == 1 else 1
         width -= across * (left + right)
         height -= down * fields * (top + bottom)
     if not (0 < width <= _MAXIMUM_SIZE and 0 < height <= _MAXIMUM_SIZE):
