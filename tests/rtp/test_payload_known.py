@@ -759,11 +759,15 @@ def test_leb128_has_an_end() -> None:
 @pytest.mark.parametrize(
     ("packet", "duration"),
     [
+        ("00", 480),
         ("08", 960),  # SILK at 8 kHz, 20 ms: a packet of nothing but its TOC (DTX)
+        ("10", 1920),
         ("18 00", 2880),
         ("60 00", 480),  # hybrid
         ("78 00", 960),
         ("e0 00", 120),  # CELT, 2.5 ms
+        ("e8 00", 240),
+        ("f0 00", 480),
         ("f8 ff fe", 960),
         ("f9 00", 1920),
         ("fa 00", 1920),

@@ -260,6 +260,24 @@ def test_keyframes_are_asked_for_in_the_way_that_was_negotiated(feedback: tuple[
     assert (stream.pli_count, stream.fir_count) == ((0, 2) if kind == "fir" else (2, 0))
 
 
+def test_full_intra_requests_are_numbered_for_each_source() -> None:
+    """RFC 5104 §4.3.1.1: by one for each new request to a source, modulo 256."""
+    scene = Scene("1", "2", feedback=("ccm fir",))
+    for number in range(1, 300):
+        scene.give(
+            picture(number, mid="1", keyframe=True), picture(number, ssrc=2000, mid="2", keyframe=True)
+        )
+        scene.path.request_keyframe("1")
+        if number % 2:
+            scene.path.request_keyframe("2")
+        scene.wait(1)
+    asked = [struct.unpack("!IBxxx", packet.fci) for packet in of_kind(scene.said(), RtcpPsfbPacket, 4)]
+    for ssrc in (1000, 2000):
+        numbers = [number for source, number in asked if source == ssrc]
+        assert len(numbers) > 256
+        assert {(b - a) & 0xFF for a, b in itertools.pairwise(numbers)} == {1}
+
+
 def test_keyframes_are_asked_for_at_most_twice_a_second() -> None:
     scene = Scene("1")
     for number in range(100):
