@@ -260,6 +260,9 @@ def test_h264_passes_over_what_is_reserved() -> None:
         ("7c 05 88",),
         ("7c 85 88",),
         ("7c 85 88", "7c 85 88"),
+        ("7c 85 88", "7c 85 88", "7c 45 20"),
+        ("7c 85", "7c 45 88"),
+        ("06 05 01", "7c 85 88"),
         ("7c 85 88", "7c 41 88"),  # of another unit
         ("7c 85 88", "61 9a"),
         ("7c 85 88", "61 9a", "7c 45 20"),
@@ -322,6 +325,25 @@ def test_h264_keyframes_get_the_parameter_sets_that_came_last() -> None:
         unit = depacketizer.depacketize(given)
         assert split_units(unit.data) == expected
         assert (unit.width, unit.height) == (640, 480)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_each_parameter_set_is_kept_as_it_was_told_last(codec: str) -> None:
+    """By kind and number, however often they are told: with each keyframe, for hours."""
+    depacketizer = depacketizer_for(codec, 90000)
+    assert depacketizer is not None
+    if codec == "h264":
+        sets = [bytes.fromhex(SPS), b"\x68" + write_bits(0, 7), b"\x68" + write_bits(1, 7)]
+        newer, keyframe = b"\x68" + write_bits(1, 9), b"\x65\x88\x80"
+    else:
+        heads = [b"\x40\x01\x0c", b"\x40\x01\x1c", h265_sps(0, 1, 640, 480)]
+        sets = [*heads, b"\x44\x01" + write_bits(0, 7), b"\x44\x01" + write_bits(1, 7)]
+        newer, keyframe = b"\x44\x01" + write_bits(1, 9), b"\x26\x01\x80"
+    for _ in range(300):
+        depacketizer.depacketize([*sets, keyframe])
+    assert split_units(depacketizer.depacketize([keyframe]).data) == [*sets, keyframe]
+    depacketizer.depacketize([newer, keyframe])
+    assert split_units(depacketizer.depacketize([keyframe]).data) == [*sets[:-1], newer, keyframe]
 
 
 def test_parameter_sets_that_are_kept_are_bounded() -> None:
@@ -445,6 +467,7 @@ def test_small_units_of_h264_are_put_together() -> None:
     assert packetizer.packetize(data, is_keyframe=True, maximum=100) == [
         bytes.fromhex(f"78 00 18 {SPS} 00 04 {PPS} 00 04 65 88 80 10")
     ]
+    assert len(packetizer.packetize(data, is_keyframe=True, maximum=39)) == 1
     assert packetizer.packetize(data, is_keyframe=True, maximum=38) == [
         bytes.fromhex(f"78 00 18 {SPS} 00 04 {PPS}"),
         bytes.fromhex("65 88 80 10"),
