@@ -546,6 +546,28 @@ def test_h265_payloads() -> None:
     )
 
 
+@pytest.mark.parametrize("window", [(0, 400, 0, 0), (0, 0, 300, 0), (1 << 20, 0, 0, 0)])
+def test_h265_sizes_that_make_no_sense(window: tuple[int, ...]) -> None:
+    unit = depacketize("h265", h265_sps(0, 1, 640, 480, *window).hex(), "26 01 80 10")
+    assert (unit.is_keyframe, unit.width, unit.height) == (True, None, None)
+
+
+def test_small_units_of_h265_are_put_together() -> None:
+    """RFC 7798 §4.4.2: of the lowest layer and temporal layer that is among them, and broken if one is."""
+    packetizer = packetizer_for("h265")
+    assert packetizer is not None
+    for units, header in [
+        ("40 01 0c/42 03 0d/44 02 0e", "60 01"),
+        ("03 0b aa/03 12 bb", "61 0a"),  # the layers 33 and 34
+        ("02 0b aa/03 02 bb", "60 0a"),  # the layers 1 and 32
+        ("02 01 aa/82 01 bb", "e0 01"),
+    ]:
+        parts = [bytes.fromhex(unit) for unit in units.split("/")]
+        data = b"".join(b"\0\0\1" + part for part in parts)
+        [payload] = packetizer.packetize(data, is_keyframe=False, maximum=100)
+        assert payload == bytes.fromhex(header) + b"".join(b"\0\3" + part for part in parts)
+
+
 def test_h265_keyframes_get_the_parameter_sets_that_came_last() -> None:
     depacketizer = depacketizer_for("h265", 90000)
     assert depacketizer is not None

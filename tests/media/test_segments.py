@@ -1,0 +1,129 @@
+"""When a file of a recording ends, what is asked of the sender for it, and what is bounded meanwhile."""
+
+import asyncio
+import pathlib
+
+import pytest
+
+from mediapeer.media import job, queue, segments
+from mediapeer.media.manifest import ManifestTrack, read_manifest
+from tests.media.encoded import (
+    FakeTrack,
+    Piece,
+    bitstream,
+    decode_errors,
+    packets,
+    pictures,
+    play,
+    probe,
+    recorder,
+    sound,
+    times,
+)
+from tests.media.test_recorder import Channel
+
+
+def track(path: pathlib.Path, kind: str) -> ManifestTrack:
+    """What the manifest says of the one track of a kind."""
+    [found] = [each for each in read_manifest(path).tracks if each.kind == kind]
+    return found
+
+
+async def test_a_file_that_is_due_to_end_has_a_keyframe_asked_for_once_a_second(
+    tmp_path: pathlib.Path,
+) -> None:
+    video, audio = FakeTrack("video"), FakeTrack("audio")
+    recording, clock, writer = recorder(tmp_path / "call", audio, video, segment_duration=2)
+    pieces = bitstream("vp8", 240, gop=240)
+    play(clock, writer, pictures(video, pieces[:57]), packets(audio, sound("opus")[:95]))
+    await asyncio.sleep(0)
+    assert video.keyframe_requests == 0
+    play(
+        clock,
+        writer,
+        pictures(video, pieces[57:150], start=1.9, timestamp=57 * 3000),
+        packets(audio, sound("opus", 155), start=1.9, timestamp=95 * 960),
+    )
+    await asyncio.sleep(0)
+    assert video.keyframe_requests == 3
+    play(clock, writer, pictures(video, pieces[:30], start=5.0, timestamp=150 * 3000))
+    summary = await recording.stop()
+    assert len(summary.files) == 2, "the sound alone does not end the pictures' file"
+    assert [len(times(file, "video")) for file in summary.files] == [150, 30]
+
+
+async def test_pictures_that_have_stopped_keep_no_file_from_ending(tmp_path: pathlib.Path) -> None:
+    video, audio = FakeTrack("video"), FakeTrack("audio")
+    recording, clock, writer = recorder(tmp_path / "call", audio, video, segment_duration=2)
+    play(clock, writer, pictures(video, bitstream("vp8")[:30]), packets(audio, sound("opus") * 3))
+    summary = await recording.stop()
+    assert len(summary.files) == 3
+    first = segments.IDLE + 29 / 30
+    assert abs(times(summary.files[0], "audio")[-1] - first) < 0.05
+    assert sum(len(times(file, "audio")) for file in summary.files) == 300
+    assert [decode_errors(file) for file in summary.files] == [""] * 3
+
+
+async def test_a_picture_of_unknown_size_has_that_of_the_one_before(tmp_path: pathlib.Path) -> None:
+    video, pieces = FakeTrack("video"), bitstream("vp8")
+    recording, clock, writer = recorder(tmp_path / "call", video)
+    unknown = [Piece(each.data, each.is_keyframe, 0, 1 << 20) for each in pieces[30:]]
+    play(clock, writer, pictures(video, [*pieces[:30], *unknown]))
+    summary = await recording.stop()
+    assert len(summary.files) == 1
+    stream = next(each for each in probe(summary.path)["streams"] if each["codec_type"] == "video")
+    assert (stream["width"], stream["height"], stream["nb_read_packets"]) == (320, 240, "60")
+    facts = track(tmp_path / "call.json", "video")
+    assert (facts.width, facts.height) == (320, 240)
+
+
+async def test_gaps_beyond_a_number_are_only_counted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "MAXIMUM_GAPS", 3)
+    audio = FakeTrack("audio")
+    recording, clock, writer = recorder(tmp_path / "call", audio)
+    for second in range(8):
+        play(clock, writer, packets(audio, sound("opus")[:5], start=second, timestamp=second * 48_000))
+    await recording.stop()
+    facts = track(tmp_path / "call.json", "audio")
+    assert [round(gap.start, 2) for gap in facts.gaps] == [0.1, 1.1, 2.1]
+    assert [round(gap.duration, 2) for gap in facts.gaps] == [0.9] * 3
+    assert facts.gaps_left_out == 4
+
+
+async def test_messages_are_bounded_and_count_as_the_recordings_size(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MAXIMUM_DATA", 500)
+    for name, options, kept in (("bounded", {}, 4), ("limited", {"maximum_size": 200}, 2)):
+        channel = Channel("chat")
+        recording, _, writer = recorder(tmp_path / name, FakeTrack("audio"), **options)
+        recording.record_channel(channel)
+        for _ in range(9):
+            channel.emit("x" * 60)
+            writer.turn()
+        await recording.stop()
+        lines = (tmp_path / f"{name}.data.jsonl").read_text().splitlines()
+        data = read_manifest(tmp_path / f"{name}.json").data
+        assert data is not None
+        assert data.messages == len(lines) == kept
+
+
+async def test_what_waits_for_the_writer_is_bounded_in_bytes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MAXIMUM_BYTES", 10_000)
+    audio, channel = FakeTrack("audio"), Channel("chat")
+    recording, _, writer = recorder(tmp_path / "call", audio)
+    recording.record_channel(channel)
+    for turn in range(2):
+        for _, give in packets(audio, [b"\x78" + bytes(999)] * 15, start=turn * 0.3, timestamp=turn * 14_400):
+            give()
+        channel.emit("x" * 1000)
+        assert recording.statistics["dropped"] == 5 * (turn + 1)
+        assert recording.statistics["messages_dropped"] == turn + 1
+        writer.turn()
+    summary = await recording.stop()
+    assert len(times(summary.path, "audio")) == 20
+    assert summary.dropped == {"audio": 10}
