@@ -447,6 +447,17 @@ def test_sound_waits_for_what_is_missing_but_not_for_long() -> None:
     assert scene.keyframe_requests == []
 
 
+def test_sound_does_not_wait_for_a_long_round_trip() -> None:
+    scene = sound_scene(feedback=FEEDBACK)
+    scene.receiver.round_trip_time = 0.4
+    source = speaker()
+    scene.lost = lambda n: n == 1
+    for number in range(3):
+        scene.sound(source, b"\x78%d" % number)
+    scene.wait(DEADLINES["audio"][0] + 0.001)
+    assert [frame.data for frame in scene.frames] == [b"\x780", b"\x782"]
+
+
 def test_what_still_waits_comes_out_at_the_end() -> None:
     scene, source = begun(4)
     scene.pictures(2, source)
