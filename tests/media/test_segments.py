@@ -6,7 +6,9 @@ import pathlib
 import pytest
 
 from mediapeer.media import job, queue, segments
+from mediapeer.media.container import keeps_changes
 from mediapeer.media.manifest import ManifestTrack, read_manifest
+from mediapeer.rtp.frame import RepairCounts
 from tests.media.encoded import (
     FakeTrack,
     Piece,
@@ -127,3 +129,63 @@ async def test_what_waits_for_the_writer_is_bounded_in_bytes(
     summary = await recording.stop()
     assert len(times(summary.path, "audio")) == 20
     assert summary.dropped == {"audio": 10}
+
+
+async def test_a_file_ends_at_its_size_or_an_mp4_after_an_hour(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "LONGEST_MP4", 2.5)
+    for name, codec, options, files in (
+        ("sized", "vp8", {"segment_size": 33_000}, 2),
+        ("large", "vp8", {"segment_size": 400_000}, 1),
+        ("webm", "vp8", {}, 1),
+        ("mp4", "h264", {}, 2),
+    ):
+        video, audio = FakeTrack("video"), FakeTrack("audio")
+        recording, clock, writer = recorder(tmp_path / name, audio, video, **options)
+        pieces = [Piece(each.data, each.is_keyframe, 320, 240) for each in bitstream(codec)]
+        loud = [b"\x78" + bytes(199)] * 220
+        play(clock, writer, pictures(video, pieces * 2, codec), packets(audio, loud))
+        summary = await recording.stop()
+        assert len(summary.files) == files, name
+        told = read_manifest(tmp_path / f"{name}.json").segments
+        assert [each.start for each in told] == ([0.0] if files == 1 else [0.0, pytest.approx(3.0, abs=0.04)])
+        for file, segment in zip(summary.files, told, strict=True):
+            assert segment.duration == pytest.approx(float(probe(file)["format"]["duration"]), abs=0.05)
+            assert segment.size == file.stat().st_size
+        assert told[-1].start + told[-1].duration == pytest.approx(4.4, abs=0.03)
+        assert sum(len(times(file, "video")) for file in summary.files) == 120
+
+
+def test_a_peer_makes_no_endless_row_of_files(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "MAXIMUM_CHANGES", 2)
+    monkeypatch.setattr(segments, "MAXIMUM_SEGMENTS", 5)
+    names = segments.FileNames(tmp_path / "call")
+    given = [names.next("webm", is_change).name for is_change in (False, True, False, True)]
+    assert given == ["call.webm", "call-2.webm", "call-3.webm", "call-4.webm"]
+    with pytest.raises(OSError, match="4 files"):
+        names.next("webm", True)
+    names = segments.FileNames(tmp_path / "call")
+    for _ in range(5):
+        names.next("webm", False)
+    with pytest.raises(OSError, match="5 files"):
+        names.next("webm", False)
+
+
+def test_where_pictures_of_another_size_may_follow() -> None:
+    """MP4 names the parameters of H.264, H.265 and AV1 once for all, Matroska those of H.264 and H.265."""
+    kept = {(c, k) for c in ("webm", "mkv", "mp4") for k in ("av1", "h264", "h265") if keeps_changes(c, k)}
+    assert kept == {("webm", "av1"), ("mkv", "av1")}
+
+
+async def test_packets_count_from_the_beginning_of_the_recording(tmp_path: pathlib.Path) -> None:
+    audio = FakeTrack("audio")
+    audio.counts = RepairCounts(received=1000, lost=70, repaired=50, given_up=20)
+    recording, clock, writer = recorder(tmp_path / "call", audio)
+    play(clock, writer, packets(audio, sound("opus")))
+    audio.counts.lost, audio.counts.repaired, audio.counts.given_up = 77, 55, 22
+    await recording.stop()
+    told = track(tmp_path / "call.json", "audio").packets
+    assert (told.received, told.lost, told.repaired, told.given_up) == (100, 7, 5, 2)
