@@ -1,7 +1,9 @@
 """When a file of a recording ends, what is asked of the sender for it, and what is bounded meanwhile."""
 
 import asyncio
+import datetime
 import pathlib
+import time
 
 import pytest
 
@@ -56,14 +58,15 @@ async def test_a_file_that_is_due_to_end_has_a_keyframe_asked_for_once_a_second(
 
 async def test_pictures_that_have_stopped_keep_no_file_from_ending(tmp_path: pathlib.Path) -> None:
     video, audio = FakeTrack("video"), FakeTrack("audio")
-    recording, clock, writer = recorder(tmp_path / "call", audio, video, segment_duration=2)
-    play(clock, writer, pictures(video, bitstream("vp8")[:30]), packets(audio, sound("opus") * 3))
+    recording, clock, writer = recorder(tmp_path / "call", audio, video, segment_duration=2.7)
+    play(clock, writer, pictures(video, bitstream("vp8")[:30]), packets(audio, sound("opus", 275)))
+    ended = tmp_path / "call.webm"
+    assert ended.exists(), "nobody waits for another picture"
+    assert times(ended, "audio")[-1] == pytest.approx(segments.IDLE + 29 / 30, abs=0.05)
     summary = await recording.stop()
-    assert len(summary.files) == 3
-    first = segments.IDLE + 29 / 30
-    assert abs(times(summary.files[0], "audio")[-1] - first) < 0.05
-    assert sum(len(times(file, "audio")) for file in summary.files) == 300
-    assert [decode_errors(file) for file in summary.files] == [""] * 3
+    assert len(summary.files) == 2
+    assert sum(len(times(file, "audio")) for file in summary.files) == 275
+    assert [decode_errors(file) for file in summary.files] == ["", ""]
 
 
 async def test_a_picture_of_unknown_size_has_that_of_the_one_before(tmp_path: pathlib.Path) -> None:
@@ -189,3 +192,22 @@ async def test_packets_count_from_the_beginning_of_the_recording(tmp_path: pathl
     await recording.stop()
     told = track(tmp_path / "call.json", "audio").packets
     assert (told.received, told.lost, told.repaired, told.given_up) == (100, 7, 5, 2)
+
+
+async def test_files_bear_the_date_of_the_senders_clock(tmp_path: pathlib.Path) -> None:
+    """And ours where that cannot be right."""
+    now = time.time()
+    for name, error, expected in (("near", -300.0, -300.0), ("far", 2 * segments.PLAUSIBLE_DATE, 0.0)):
+        audio = FakeTrack("audio")
+        recording, clock, writer = recorder(tmp_path / name, audio, segment_duration=1)
+        captured = now + segments.NTP_TO_POSIX + error
+        play(clock, writer, packets(audio, sound("opus"), delay=0.2, captured=captured))
+        await recording.stop()
+        told = read_manifest(tmp_path / f"{name}.json").segments
+        assert len(told) == 2
+        for segment in told:
+            assert segment.started_at is not None
+            date = datetime.datetime.fromisoformat(segment.started_at)
+            assert date.utcoffset() == datetime.timedelta(0)
+            passed = segment.start - told[0].start if name == "near" else 0.0
+            assert date.timestamp() - now == pytest.approx(expected + passed, abs=0.01 if error < 0 else 60)
