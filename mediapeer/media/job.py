@@ -151,7 +151,7 @@ class RecordingJob:
             elif isinstance(item, TrackEnded):
                 # In the order of the frames: until then the others wait for it.
                 if self._opening is None:
-                    self._tracks[item.track].ended = True
+                    self._tracks[item.track].end(item.is_removed)
                 else:
                     self._opening.append(item)
             else:
@@ -176,7 +176,7 @@ class RecordingJob:
         self._zero = min([self._zero, *(at for item, at in placed if isinstance(item, TrackFrame))])
         for item, at in placed:
             if isinstance(item, TrackEnded):
-                self._tracks[item.track].ended = True
+                self._tracks[item.track].end(item.is_removed)
             else:
                 self._put(item, at)
 

@@ -155,10 +155,13 @@ class Recorder:
             tap.begin(self._job)
 
     def remove_track(self, track: EncodedTrack | MediaStreamTrack) -> None:
-        """Record this track no longer; the file goes on without it. One that is not recorded is no error."""
+        """Record this track no longer. While the recording runs, another file begins without it.
+
+        One that is not recorded is no error.
+        """
         for number, tap in list(self._taps.items()):
             if tap.source is track:
-                tap.close()
+                tap.close(is_removed=True)
                 del self._taps[number]
 
     def record_channel(self, channel: MessageChannel) -> None:
@@ -339,22 +342,22 @@ class _TrackTap:
         self._in_second += 1
         return self._in_second > MAXIMUM_RATE
 
-    def end(self) -> None:
+    def end(self, is_removed: bool = False) -> None:
         """Note that no frame follows."""
         if self._job is not None and not self._is_closed:
-            self._job.queue.put_change(TrackEnded(self._number))
+            self._job.queue.put_change(TrackEnded(self._number, is_removed))
 
     def request_keyframe(self) -> None:
         """Ask the sender for a keyframe."""
         if self._subscription is not None and not self._is_closed:
             self._subscription.request_keyframe()
 
-    def close(self) -> None:
+    def close(self, is_removed: bool = False) -> None:
         """Take no more frames. Idempotent."""
         if self._is_closed:
             return
         self._count()
-        self.end()
+        self.end(is_removed)
         self._is_closed = True
         if self._subscription is not None:
             self._subscription.close()

@@ -78,10 +78,17 @@ class TrackState:
         self.segment: SegmentFile | None = None
         "The file that its frames go to."
         self.ended = False
+        self.is_removed = False
+        "Whether the program has taken it out of the recording."
         self.position = float("-inf")
         "Where its latest frame is, in seconds on the recording's time line."
         self.length = 1 / 30 if facts.kind == "video" else 0.02
         "How long a frame is taken to last, in seconds."
+
+    def end(self, is_removed: bool) -> None:
+        """Note that no frame follows."""
+        self.ended = True
+        self.is_removed = self.is_removed or is_removed
 
     def describe(self, frame: EncodedFrame) -> bool:
         """Take in what a keyframe says of the picture; false when that is not enough to decode it."""
@@ -212,6 +219,11 @@ class SegmentFile:
     def is_complete(self) -> bool:
         """Whether every track that is waited for has begun."""
         return all(track in self._formats or track.ended for track in self._expected)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it has a track that was removed."""
+        return any(track.is_removed for track in self._formats)
 
     @property
     def size(self) -> int:
@@ -444,6 +456,8 @@ class Lane:
         )
 
     def _limit_is_reached(self, segment: SegmentFile, position: float) -> bool:
+        if segment.is_outdated:
+            return True
         options, length = self._options, position - segment.start
         if options.segment_duration is not None and length >= options.segment_duration:
             return True

@@ -339,9 +339,10 @@ async def test_a_track_that_comes_later(tmp_path: pathlib.Path) -> None:
     assert video.consumers == []
     play(clock, writer, packets(audio, sound("opus"), start=4.0, timestamp=192_000))
     summary = await recording.stop()
-    assert [file.name for file in summary.files] == ["call.webm", "call-2.webm"]
-    assert [decode_errors(file) for file in summary.files] == ["", ""]
+    assert [file.name for file in summary.files] == ["call.webm", "call-2.webm", "call-3.webm"]
+    assert [decode_errors(file) for file in summary.files] == ["", "", ""]
     assert len(times(summary.files[1], "video")) == 60
+    assert [stream["codec_type"] for stream in probe(summary.files[2])["streams"]] == ["audio"]
     assert sum(len(times(file, "audio")) for file in summary.files) == 300
 
 

@@ -211,3 +211,25 @@ async def test_files_bear_the_date_of_the_senders_clock(tmp_path: pathlib.Path) 
             assert date.utcoffset() == datetime.timedelta(0)
             passed = segment.start - told[0].start if name == "near" else 0.0
             assert date.timestamp() - now == pytest.approx(expected + passed, abs=0.01 if error < 0 else 60)
+
+
+async def test_a_track_that_is_removed_begins_a_file_at_the_next_keyframe(tmp_path: pathlib.Path) -> None:
+    """One that ends by itself does not."""
+    for name, files in (("removed", 2), ("ended", 1)):
+        video, audio = FakeTrack("video"), FakeTrack("audio")
+        recording, clock, writer = recorder(tmp_path / name, audio, video)
+        pieces = bitstream("vp8", 60, gop=60)
+        play(clock, writer, pictures(video, pieces[:30]), packets(audio, sound("opus")[:50]))
+        if name == "removed":
+            recording.remove_track(audio)
+        else:
+            audio.end()
+        play(clock, writer, pictures(video, pieces[30:], start=1.0, timestamp=90_000))
+        await asyncio.sleep(0)
+        assert (video.keyframe_requests > 0) is (name == "removed")
+        play(clock, writer, pictures(video, pieces, start=2.0, timestamp=180_000))
+        summary = await recording.stop()
+        assert [len(times(file, "video")) for file in summary.files] == [60, 60] if files == 2 else [120]
+        assert len(times(summary.files[0], "audio")) == 50
+        streams = [len(probe(file)["streams"]) for file in summary.files]
+        assert streams == [2, 1][:files]
