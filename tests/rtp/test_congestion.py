@@ -34,6 +34,7 @@ class Scene:
             for offset, arrival in enumerate(feedback.arrivals()):
                 number = (feedback.base + offset) & 0xFFFF
                 if arrival is None:
+                    assert number not in self.told
                     self.lost.add(number)
                 else:
                     self.told[number] = arrival

@@ -78,7 +78,8 @@ def test_jitter_is_that_of_the_rfc() -> None:
     stream = InboundStream(1, "1")
     for number in range(100):
         # Every second frame is 10 ms late: the transit time changes by that each time.
-        receive(stream, number, now=number / 30 + 0.01 * (number % 2), timestamp=number * 3000)
+        timestamp = 0xFFFFF000 + number * 3000
+        receive(stream, number, now=number / 30 + 0.01 * (number % 2), timestamp=timestamp)
     assert stream.jitter == pytest.approx(0.01, abs=0.001)
     assert block(stream)[4] == int(stream.jitter * 90000)
     before = stream.jitter
