@@ -34,7 +34,6 @@ class Scene:
             for offset, arrival in enumerate(feedback.arrivals()):
                 number = (feedback.base + offset) & 0xFFFF
                 if arrival is None:
-                    assert number not in self.told
                     self.lost.add(number)
                 else:
                     self.told[number] = arrival
@@ -55,6 +54,15 @@ def test_arrivals_are_right_to_250_microseconds_and_no_error_adds_up() -> None:
         assert time == pytest.approx(number * 0.0011111, abs=UNIT)
     assert [feedback.count for feedback in scene.feedbacks] == list(range(20))
     assert not scene.lost
+
+
+def test_what_is_too_much_for_one_feedback_is_told_in_several_that_join() -> None:
+    scene = Scene()
+    scene.give(*((65_000 + number, 1.0 + number / 10_000) for number in range(1000) if number % 100))
+    scene.tell()
+    assert len(scene.feedbacks) == 3
+    assert len(scene.told) == 990
+    assert scene.lost == {65_000 + number & 0xFFFF for number in range(100, 1000, 100)}
 
 
 def test_what_is_missing_is_told_also_between_two_feedbacks() -> None:
