@@ -27,7 +27,7 @@ from mediapeer.rtp import rtcp
 from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.transport.bandwidth import BandwidthEstimator
 from mediapeer.transport.feedback import ARRIVALS_INTERVAL, MAXIMUM_NACKS, REPORTED
-from tests.rtp.packets import OPUS, VP8_RTX, rtp
+from tests.rtp.packets import CAPTURE_TIME, OPUS, VP8_RTX, rtp
 from tests.transport.scenes import KEYFRAME, Scene, picture, retransmission
 
 
@@ -157,6 +157,17 @@ def test_frames_bear_the_time_of_the_senders_clock_once_it_has_told_it() -> None
     assert second.captured_at == pytest.approx(0xE1112222 + 0x33334444 / (1 << 32) + 1 / 30)
     scene.give(bytes(sender_report(timestamp=900_000_000)))
     assert scene.counters == {"disbelieved_sender_reports": 1}
+
+
+def test_frames_bear_the_time_of_their_capture_where_that_was_negotiated() -> None:
+    """By abs-capture-time, which goes before sender reports."""
+    uri = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+    scene = Scene("1", extension_ids={uri: CAPTURE_TIME})
+    scene.give(picture(1, mid="1", keyframe=True, capture_time=struct.pack("!Q", 3_976_000_000 << 32)))
+    scene.give(picture(2))
+    first, second = (frame.captured_at for frame in scene.receivers["1"].frames)
+    assert first == 3_976_000_000.0
+    assert second == pytest.approx(first + 1 / 30, abs=1e-4, rel=0)
 
 
 def test_what_is_broken_in_a_compound_is_dropped_alone() -> None:
