@@ -73,7 +73,7 @@ class RtpPacket:
     def parse(cls, data: bytes) -> "RtpPacket":
         """Read a packet.
 
-        :raises RtpError: when the header, the extension or the padding does not fit into ``data``.
+        :raises RtpError: when the header, the block of its extension or the padding does not fit into ``data``.
         """
         if len(data) < _HEADER_LENGTH:
             raise RtpError("shorter than an RTP header")
@@ -120,8 +120,7 @@ def read_extensions(profile: int, data: bytes, start: int, end: int) -> Mapping[
     """Read the elements in ``data[start:end]`` by identifier; the last of several with the same one counts.
 
     Blocks of a profile that is neither the one-byte nor the two-byte form are none of ours, and read as empty.
-
-    :raises RtpError: when an element is longer than what is left.
+    An element that is longer than what is left ends its block: those before it count, and so does the payload.
     """
     if profile == _ONE_BYTE_PROFILE:
         return _read_one_byte_elements(data, start, end)
@@ -143,7 +142,7 @@ def _read_one_byte_elements(data: bytes, position: int, end: int) -> dict[int, b
             break
         after = position + (head & 0x0F) + 1
         if after > end:
-            raise RtpError("an element of the header extension is truncated")
+            break
         elements[identifier] = data[position:after]
         position = after
     return elements
@@ -157,10 +156,10 @@ def _read_two_byte_elements(data: bytes, position: int, end: int) -> dict[int, b
             position += 1  # padding
             continue
         if position + 2 > end:
-            raise RtpError("an element of the header extension is truncated")
+            break
         after = position + 2 + data[position + 1]
         if after > end:
-            raise RtpError("an element of the header extension is truncated")
+            break
         elements[identifier] = data[position + 2 : after]
         position = after
     return elements

@@ -276,11 +276,13 @@ class MediaPath:
             identifiers = self._router.extensions
             sent_at = packet.extensions.get(identifiers.abs_send_time)
             number = packet.extensions.get(identifiers.transport_sequence_number)
-            if (sent_at is not None and len(sent_at) != _ABS_SEND_TIME_LENGTH) or (
-                number is not None and len(number) != _TRANSPORT_SEQUENCE_NUMBER_LENGTH
-            ):
-                self._counters["malformed_rtp"] += 1
-                return
+            # What is said of another length is as good as not said; the payload is none the worse for it.
+            if sent_at is not None and len(sent_at) != _ABS_SEND_TIME_LENGTH:
+                self._counters["malformed_header_extension"] += 1
+                sent_at = None
+            if number is not None and len(number) != _TRANSPORT_SEQUENCE_NUMBER_LENGTH:
+                self._counters["malformed_header_extension"] += 1
+                number = None
             if number is not None and self._takes_arrivals:
                 # Of all packets, whatever becomes of them: the path has carried them.
                 self._feedback.note_arrival(number[0] << 8 | number[1], packet.ssrc, arrival)

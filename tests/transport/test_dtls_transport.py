@@ -278,10 +278,10 @@ async def test_an_authentic_packet_with_a_broken_header_is_dropped_alone(network
     await ends.handshake()
     receiver = Receiver()
     ends.server.media.set_section("1", routes(receiver))
-    # abs-send-time (number 3) with two bytes where there must be three.
+    # More padding than there is payload.
     broken = bytearray(rtp(1))
-    broken[0] |= 0x10
-    broken[12:12] = bytes.fromhex("bede0001") + bytes([0x31, 0, 0, 0])
+    broken[0] |= 0x20
+    broken[-1] = 0xFF
     ends.client.send_media(bytes(broken))
     ends.client.send_media(b"\x80\xc8\x00\x09" + bytes(8))
     ends.client.send_media(rtp(2))
