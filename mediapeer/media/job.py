@@ -93,7 +93,8 @@ class RecordingJob:
         self._ask = ask
         self._is_abandoned = is_abandoned
         self._on_end = on_end
-        self._names = FileNames(base)
+        # Files that no manifest names belong together by nothing but their names.
+        self._names = FileNames(base, skips_taken=not options.manifest)
         self._timeline = Timeline()
         self._tracks: dict[int, TrackState] = {}
         self._lane_of: dict[int, Lane] = {}
@@ -356,7 +357,7 @@ class RecordingJob:
             picture = snapshot_of(frame) if track.facts.kind == "video" and frame is not None else None
             if picture is None:
                 continue
-            path = self._base.with_name(self._base.name + ".png")
+            path = self._snapshot_path()
             try:
                 with path.open("xb") as file:
                     file.write(picture)
@@ -368,6 +369,12 @@ class RecordingJob:
                     path.unlink(missing_ok=True)
             break
         return False
+
+    def _snapshot_path(self) -> pathlib.Path:
+        """Beside the manifest; where there is none, beside the first file, whose name may be another."""
+        first = next((each.path for each in self._segments() if each.path is not None), None)
+        name = first.stem if first is not None and not self._options.manifest else self._base.name
+        return self._base.with_name(name + ".png")
 
     def _summarize(self, segments: list[SegmentFile]) -> RecordingSummary:
         directory = self._base.parent

@@ -19,7 +19,8 @@ class MediaRecorder:
 
     A track of the program's own, which is not encoded, is encoded as VP8 or Opus. Where the container cannot
     hold what comes, a file of another kind is made, and a change of codec makes further ones: see
-    :class:`Recorder`, which also says how it went. A file that is there is not written over.
+    :class:`Recorder`, which also says how it went. A file that is there is not written over: ``NAME-2`` is made
+    beside it, and so on. The log says so.
 
     :param file: the file to make: WebM, MP4 or Matroska by its suffix.
     :param format: one of ``webm``, ``mp4``, ``mkv``, if the suffix does not say so.
@@ -39,7 +40,10 @@ class MediaRecorder:
         self._recorder.add_track(track)
 
     async def start(self) -> None:
-        """Begin."""
+        """Begin.
+
+        :raises RecordingError: when the directory is not there, or cannot be written to.
+        """
         self._recorder.start()
 
     async def stop(self) -> None:

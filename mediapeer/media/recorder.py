@@ -4,6 +4,7 @@ import asyncio
 import base64
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -56,8 +57,9 @@ class Recorder:
     A recording that fails, because the disk is full for one, ends by itself: what was written can be played,
     and the tracks, and so the call, go on. Use it from one event loop.
 
-    :param path: the directory and the NAME. A suffix ``.webm``, ``.mp4`` or ``.mkv`` is taken for the
-        container that is wanted.
+    :param path: the directory, which has to be there, and the NAME. Lists of recordings know names of letters,
+        digits, ``-`` and ``_``; a file of any other is known by its path alone. A suffix ``.webm``, ``.mp4`` or
+        ``.mkv`` is taken for the container that is wanted.
     :param tracks: what to record. Tracks that are not encoded, as a program's own, are encoded for it.
     :param options: see :class:`RecordingOptions`.
     :param clock: tells the seconds on the scale of ``EncodedFrame.arrival``; the event loop's by default.
@@ -180,10 +182,12 @@ class Recorder:
     def start(self) -> None:
         """Begin. Has no effect the second time.
 
-        :raises RecordingError: when the system has no thread to write it.
+        :raises RecordingError: when the directory is not there or cannot be written to, there is a recording of this
+            name, or the system has no thread to write it.
         """
         if self._job is not None:
             return
+        self._check_place()
         loop = asyncio.get_running_loop()
         self._clock = self._clock or loop.time
         self._zero = self._clock()
@@ -238,6 +242,28 @@ class Recorder:
             if frame is not None:
                 return snapshot_of(frame)
         return None
+
+    def _check_place(self) -> None:
+        """Tell at once what would otherwise be known when the first frame is to be written, and is lost."""
+        directory, name, wanted = self.path.parent, self.path.name, self.options.container
+        if not name or "\0" in name:
+            raise RecordingError(
+                f"A recording needs a name, and {str(self.path)!r} has none that a file can have."
+            )
+        if not directory.is_dir():
+            raise RecordingError(
+                f"There is no directory {directory}: make it before the recording is started."
+            )
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise RecordingError(f"Nothing can be written to {directory}: permission denied.")
+        if not self.options.manifest:
+            return  # its files take names that are free
+        for suffix in ("json", "data.jsonl", *(CONTAINERS if wanted == "auto" else (wanted,))):
+            for file in (f"{name}.{suffix}", f"{name}.{suffix}.part"):
+                if os.path.lexists(directory / file):
+                    raise RecordingError(
+                        f"There is a file {file} in {directory} already: choose another name."
+                    )
 
     def _check_not_ended(self) -> None:
         """What came after the end would hold a track for ever, and have it repaired and ordered for nobody."""

@@ -39,6 +39,8 @@ CONFIGURATION_INTERVAL = 0.1
 #: How many files a recording may come to by what a peer sends, and in all.
 MAXIMUM_CHANGES = 1000
 MAXIMUM_SEGMENTS = 10_000
+#: How many names that files have are passed over, for each file.
+MAXIMUM_TAKEN = 10_000
 #: What a file holds, until it is known which tracks it has, at the most, in bytes.
 MAXIMUM_HELD = 16_000_000
 #: FFmpeg keeps an index of the whole MP4 file in memory, so that one ends after this, in seconds.
@@ -146,11 +148,15 @@ class TrackState:
 
 
 class FileNames:
-    """Names for a recording's files: ``NAME.webm``, ``NAME-2.webm``, and so on."""
+    """Names for a recording's files: ``NAME.webm``, ``NAME-2.webm``, and so on.
 
-    def __init__(self, base: pathlib.Path) -> None:
+    :param skips_taken: whether a name that a file has is passed over, and is no error.
+    """
+
+    def __init__(self, base: pathlib.Path, *, skips_taken: bool = False) -> None:
         self.base = base
-        self._given = self._changes = 0
+        self._skips_taken = skips_taken
+        self._given = self._changes = self._number = 0
 
     def next(self, container: str, is_change: bool) -> pathlib.Path:
         """A file's name.
@@ -162,8 +168,12 @@ class FileNames:
         self._changes += is_change
         if self._given > MAXIMUM_SEGMENTS or self._changes > MAXIMUM_CHANGES:
             raise OSError(f"The recording has come to {self._given - 1} files, and may have no more")
-        number = "" if self._given == 1 else f"-{self._given}"
-        path = self.base.with_name(f"{self.base.name}{number}.{container}")
+        for _ in range(MAXIMUM_TAKEN):
+            self._number += 1
+            number = "" if self._number == 1 else f"-{self._number}"
+            path = self.base.with_name(f"{self.base.name}{number}.{container}")
+            if not self._skips_taken or not (os.path.lexists(path) or os.path.lexists(f"{path}.part")):
+                break
         if os.path.lexists(path):
             raise FileExistsError(f"There is a file {path.name} already")
         return path

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from mediapeer.media import MediaRecorder, Recorder, RecordingOptions
+from mediapeer.media import MediaRecorder, Recorder, RecordingError, RecordingOptions
 from mediapeer.media.encoding import TranscodedTrack
 from mediapeer.rtp import EncodedFrame
 from tests.media.encoded import FakeTrack, bitstream, decode_errors, pictures, probe, times
@@ -146,3 +146,52 @@ async def test_a_consumer_that_raises_does_not_end_the_encoding_for_the_others(
     assert broken.ends == 0
     assert "a consumer of audio did not take a frame" in caplog.text
     subscription.close()
+
+
+async def test_a_file_that_is_there_is_left_alone_and_nothing_is_lost(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that is run twice; aiortc's recorder writes over the first file."""
+    for _ in range(3):
+        video = FakeTrack("video")
+        recorder = MediaRecorder(tmp_path / "call.mp4")  # VP8 goes into WebM
+        recorder.addTrack(video)
+        await recorder.start()
+        for _, give in pictures(video, bitstream("vp8"), "vp8"):
+            give()  # type: ignore[operator]
+        await recorder.stop()
+    made = ["call", "call-2", "call-3"]
+    assert names(tmp_path) == sorted(f"{name}.{suffix}" for name in made for suffix in ("webm", "png"))
+    assert [len(times(tmp_path / f"{name}.webm", "video")) for name in made] == [60, 60, 60]
+    assert "recording call.mp4 is in call-3.webm" in caplog.text
+    assert "was not written" not in caplog.text
+
+
+@pytest.mark.parametrize("file", ["call.json", "call.webm", "call.mkv.part", "call.data.jsonl"])
+async def test_a_name_that_is_taken_is_told_before_the_recording(tmp_path: pathlib.Path, file: str) -> None:
+    (tmp_path / file).touch()
+    recorder = Recorder(tmp_path / "call")
+    with pytest.raises(RecordingError, match=f"a file {file} in .* already: choose another name"):
+        recorder.start()
+    assert names(tmp_path) == [file]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("nowhere/call", "no directory .*nowhere: make it"),
+        ("file/call.webm", "no directory .*file: make it"),
+        ("", "needs a name"),
+        ("a\0b", "needs a name"),
+    ],
+)
+async def test_a_place_where_no_file_can_be_is_told_before_the_recording(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordingError, match=words):
+        Recorder(path).start()
+    with pytest.raises(RecordingError, match=words):
+        await MediaRecorder(path).start()
+    assert names(tmp_path) == ["file"]

@@ -448,9 +448,10 @@ async def test_a_recording_of_nothing_says_so_and_leaves_no_file(tmp_path: pathl
 
 @pytest.mark.parametrize("name", ["call.json", "call.webm", "call.webm.part"])
 async def test_a_file_that_is_there_is_not_written_over(tmp_path: pathlib.Path, name: str) -> None:
-    (tmp_path / name).write_text("somebody else's")
+    """It came in the moment after the name was found free."""
     audio = FakeTrack("audio")
     recording, clock, writer = recorder(tmp_path / "call", audio)
+    (tmp_path / name).write_text("somebody else's")
     play(clock, writer, packets(audio, sound("opus")))
     with pytest.raises(RecordingError):
         await recording.stop()
@@ -458,9 +459,11 @@ async def test_a_file_that_is_there_is_not_written_over(tmp_path: pathlib.Path, 
     assert (tmp_path / name).read_text() == "somebody else's"
 
 
-async def test_a_directory_that_is_not_there_is_an_error_in_words(tmp_path: pathlib.Path) -> None:
+async def test_a_directory_that_goes_away_is_an_error_in_words(tmp_path: pathlib.Path) -> None:
     audio = FakeTrack("audio")
+    (tmp_path / "missing").mkdir()
     recording, clock, writer = recorder(tmp_path / "missing" / "call", audio)
+    (tmp_path / "missing").rmdir()
     play(clock, writer, packets(audio, sound("opus")))
     with pytest.raises(RecordingError, match="No such file or directory"):
         await recording.stop()
