@@ -152,6 +152,7 @@ class FilePlayer:
     :param transcode: whether to decode what a peer does not take as it is, so that it is encoded anew.
     :raises PlayerError: when there is no such file, none of these in it, or its codec is none of WebRTC's and is not
         to be transcoded.
+    :raises ValueError: when neither is wanted.
     """
 
     def __init__(
@@ -164,6 +165,8 @@ class FilePlayer:
         transcode: bool = False,
     ) -> None:
         kinds = tuple(kind for kind, wanted in (("audio", audio), ("video", video)) if wanted)
+        if not kinds:
+            raise ValueError("neither audio nor video is wanted: there is nothing to play")
         self.transcode = transcode
         "Whether tracks may decode."
         self.dropped: collections.Counter[str] = collections.Counter()
@@ -175,7 +178,7 @@ class FilePlayer:
             if not stream.is_carried and not transcode:
                 self._reader.close()
                 raise PlayerError(
-                    f"the {stream.kind} of {path} is {stream.codec}, which WebRTC does not carry; "
+                    f"the {stream.kind} of {path} is {stream}, which WebRTC does not carry; "
                     f"transcode=True encodes it anew, {stream.kind}=False leaves it out"
                 )
         self._queues: dict[str, collections.deque[FilePacket]] = {

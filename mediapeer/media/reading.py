@@ -1,6 +1,7 @@
 """A media file's packets, as RTP can carry them. All of this blocks: it is for threads, one at a time."""
 
 import logging
+import os
 import pathlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ CLOCK_RATES = {
 _CUT = frozenset({"g722", "pcmu", "pcma"})
 _CUT_LENGTH = 160
 _CUT_SECONDS = Fraction(1, 50)
+#: How many channels of sound RTP carries (RFC 3551 §4.5, RFC 7587 §4).
+_CHANNELS = {"opus": 2, "g722": 1, "pcmu": 1, "pcma": 1}
 _DECODERS = {"h265": "hevc", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}
 #: What turns length fields into start codes, and puts parameter sets before keyframes.
 _TO_ANNEX_B = {"h264": "h264_mp4toannexb", "h265": "hevc_mp4toannexb"}
@@ -67,11 +70,23 @@ class FileStream:
     extradata: bytes | None
     sample_rate: int | None
     layout: str | None
+    channels: int = 1
 
     @property
     def is_carried(self) -> bool:
-        """Whether there is an RTP payload format of it here."""
-        return self.codec in CLOCK_RATES
+        """Whether there is an RTP payload format of it here, and of that many channels."""
+        if self.codec not in _CHANNELS:
+            return self.codec in CLOCK_RATES
+        # G.711 can be of any rate in a file, what files say of Opus and G.722 means nothing.
+        if self.codec in ("pcmu", "pcma") and self.sample_rate != CLOCK_RATES[self.codec]:
+            return False
+        # Sound around the listener is several streams of Opus in a packet, and RTP has no name for that.
+        return self.channels <= _CHANNELS[self.codec]
+
+    def __str__(self) -> str:
+        if self.codec not in _CHANNELS:
+            return self.codec
+        return f"{self.codec} with {self.channels} channels at {self.sample_rate} Hz"
 
     def decoder(self) -> Any:
         """A decoder of its packets, as :class:`FileReader` gives them."""
@@ -86,6 +101,20 @@ class FileStream:
         return context
 
 
+def _why(path: str, error: Exception) -> str:
+    """What is wrong with a file, without libavformat's numbers."""
+    try:
+        if os.path.getsize(path) == 0:
+            return "it is empty"
+    except (OSError, ValueError):
+        return getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.ArgumentError):
+        return "it is of no format that is played, such as WebM, MP4, Matroska, IVF or Ogg"
+    if isinstance(error, av.InvalidDataError):
+        return "it is damaged, or no media file at all"
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _described(stream: Any) -> FileStream:
     context = stream.codec_context
     is_audio = stream.type == "audio"
@@ -95,6 +124,7 @@ def _described(stream: Any) -> FileStream:
         extradata=context.extradata,
         sample_rate=context.sample_rate if is_audio else None,
         layout=context.layout.name if is_audio else None,
+        channels=context.layout.nb_channels if is_audio else 1,
     )
 
 
@@ -150,7 +180,8 @@ class FileReader:
         except FileNotFoundError as error:
             raise PlayerError(f"there is no file {self._path}") from error
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise PlayerError(f"{self._path} cannot be read as a media file: {error}") from error
+            why = _why(self._path, error)
+            raise PlayerError(f"{self._path} cannot be read as a media file: {why}") from error
 
     def _demux(self) -> Generator[FilePacket, None, None]:
         """All packets; the file is opened anew for each repetition, since not every format can be rewound."""
@@ -213,7 +244,7 @@ class FileReader:
             self._newest = max(self._newest, time)
         position = float(dts * time_base - begin + self._offset)
         data = bytes(packet)
-        if codec in _CUT:
+        if codec in _CUT and self.streams[kind].is_carried:
             for index, start in enumerate(range(0, len(data), _CUT_LENGTH)):
                 later = index * _CUT_SECONDS
                 piece = data[start : start + _CUT_LENGTH]

@@ -169,6 +169,42 @@ async def test_pcm_is_cut_into_packets_of_20_ms(network: Network, tmp_path: path
     assert sum(len(bytes(item)) for item in sound.items) == pytest.approx(16_000, abs=300)
 
 
+@pytest.mark.parametrize(
+    ("name", "encoder", "rate", "layout", "words"),
+    [
+        ("around.mka", "libopus", 48_000, "5.1", "opus with 6 channels at 48000 Hz"),
+        ("fast.wav", "pcm_mulaw", 16_000, "mono", "pcmu with 1 channels at 16000 Hz"),
+        ("both.wav", "pcm_alaw", 8_000, "stereo", "pcma with 2 channels at 8000 Hz"),
+    ],
+)
+@virtual
+async def test_sound_of_more_channels_than_rtp_has_is_not_sent_as_it_is(
+    network: Network, tmp_path: pathlib.Path, name: str, encoder: str, rate: int, layout: str, words: str
+) -> None:
+    """A peer would take it for sound of one or two channels at the usual rate, and play noise."""
+    path = make_sound(tmp_path / name, encoder, rate, layout)
+    with pytest.raises(PlayerError, match=f"{words}, which WebRTC does not carry; transcode=True"):
+        FilePlayer(path)
+    sound = Reader(FilePlayer(path, transcode=True).audio)
+    await sound.task
+    assert {(item.sample_rate, item.layout.name) for item in sound.items} == {(48_000, "stereo")}
+    assert sum(item.samples for item in sound.items) == pytest.approx(48_000, abs=2000)
+
+
+def make_sound(path: pathlib.Path, encoder: str, rate: int, layout: str) -> pathlib.Path:
+    """A second of silence."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream(encoder, rate=rate)
+        stream.layout = layout
+        frame = av.AudioFrame(format="s16", layout=layout, samples=rate)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 @virtual
 async def test_who_asks_for_a_keyframe_gets_the_next_one_early(network: Network, webm: pathlib.Path) -> None:
     player = FilePlayer(make_longer(webm))
@@ -318,6 +354,14 @@ def test_errors_say_what_is_wrong(tmp_path: pathlib.Path, webm: pathlib.Path) ->
     text.write_text("this is none")
     with pytest.raises(PlayerError, match=r"text\.webm cannot be read"):
         FilePlayer(text)
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    with pytest.raises(PlayerError, match=r"empty\.mp4 cannot be read as a media file: it is empty$"):
+        FilePlayer(empty)
+    with pytest.raises(PlayerError, match=r"cannot be read as a media file: Is a directory$"):
+        FilePlayer(tmp_path)
+    with pytest.raises(ValueError, match="neither audio nor video"):
+        FilePlayer(webm, audio=False, video=False)
     silent = make_file(tmp_path / "silent.webm", audio=None, pictures=3)
     with pytest.raises(PlayerError, match=r"silent\.webm has no audio"):
         FilePlayer(silent, video=False)
