@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,6 +82,20 @@ def test_one_in_detail(directory: pathlib.Path, capsys: pytest.CaptureFixture[st
         assert word in out
     shown = json.loads(run("show", "torn", "--json", capsys=capsys)[1])
     assert [track["codec"] for track in shown["tracks"]] == ["vp8", "opus"]
+    lines = [line.split() for line in run("show", "torn", capsys=capsys)[1].splitlines()]
+    assert ["video", "vp8", "160x120"] in lines
+    assert ["audio", "opus"] in lines
+
+
+def test_what_is_to_be_typed_next_names_the_directory(
+    directory: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = directory.rename(directory.with_name("else where"))
+    where = ["--dir", str(elsewhere)]
+    for arguments in (["show", "of no such name"], ["show", "torn"], ["list"]):
+        _, _, err = run(*arguments, *where, capsys=capsys)
+        status, *_ = run(*shlex.split(err.strip().split("mediapeer recordings ")[1]), capsys=capsys)
+        assert status == (1 if arguments == ["list"] else 0), "one of them cannot be played"
 
 
 def test_repair_says_what_it_saved(directory: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +118,28 @@ def test_a_file_of_any_name_can_be_repaired(
     status, out, _ = run("repair", str(path), capsys=capsys)
     assert (status, "recovered" in out) == (0, True)
     assert decoding_errors(tmp_path / "my talk.webm") == ""
+
+
+def test_a_file_in_this_directory_can_be_repaired(
+    directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(directory)
+    assert run("repair", "torn.webm.part", capsys=capsys)[0] == 0
+    assert decoding_errors(directory / "torn.webm") == ""
+
+
+def test_an_export_goes_on_when_nobody_reads_how_far_it_is(
+    directory: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "mediapeer.cli", "recordings", "export", "2026-01-02_03-04-05_abcdef"]
+    with os.fdopen(theirs, "w") as unread:
+        subprocess.run(
+            [*command, "--to", "mkv"], cwd=tmp_path, stdout=unread, stderr=unread, check=True,
+            env={**os.environ, "PYTHONPATH": str(pathlib.Path(cli.__file__).parents[1])},
+        )  # fmt: skip
+    assert decoding_errors(tmp_path / "2026-01-02_03-04-05_abcdef.mkv") == ""
 
 
 def test_export_writes_a_file_and_says_how_far_it_is(

@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 import pathlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from mediapeer.media.manifest import ManifestTrack
 from mediapeer.media.probe import ProbeError, probe
 from mediapeer.media.repair import RepairError, repair_file, repair_recording
 
+_DIRECTORY = pathlib.Path("recordings")
 _DESCRIPTION = "List, show, repair and export recordings."
 _EPILOG = """\
 examples:
@@ -95,7 +97,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         each.add_argument(
             "--dir",
             type=pathlib.Path,
-            default=pathlib.Path("recordings"),
+            default=_DIRECTORY,
             metavar="DIR",
             help="where the recordings are (default: ./%(default)s)",
         )
@@ -160,6 +162,12 @@ def _catalog(options: argparse.Namespace) -> Catalog:
     return Catalog(directory)
 
 
+def _command(directory: pathlib.Path, action: str) -> str:
+    """What to type for another of the commands."""
+    where = "" if directory == _DIRECTORY else f" --dir {shlex.quote(str(directory))}"
+    return f"mediapeer recordings {action}{where}"
+
+
 def _find(catalog: Catalog, name: str) -> CatalogEntry:
     wanted = pathlib.PurePath(name).name.removesuffix(PART)
     stem, dot, suffix = wanted.rpartition(".")
@@ -169,7 +177,7 @@ def _find(catalog: Catalog, name: str) -> CatalogEntry:
         if not names:
             raise CommandError(f"there are no recordings in {catalog.directory}")
         near = difflib.get_close_matches(wanted, names, 1, 0.6)
-        hint = f"did you mean {near[0]}?" if near else "see them with: mediapeer recordings list"
+        hint = f"did you mean {near[0]}?" if near else f"see them with: {_command(catalog.directory, 'list')}"
         raise CommandError(f"there is no recording {name} in {catalog.directory}; {hint}")
     return entry
 
@@ -202,7 +210,8 @@ def _list(options: argparse.Namespace) -> int:
     ]
     print(table(("NAME", "STATE", "LENGTH", "SIZE", "FILES", "CODECS"), rows, width_of(sys.stdout)))
     if any(entry.state is EntryState.INTERRUPTED for entry in entries):
-        print("Interrupted recordings are made whole by: mediapeer recordings repair --all", file=sys.stderr)
+        again = _command(options.dir, "repair --all")
+        print(f"Interrupted recordings are made whole by: {again}", file=sys.stderr)
     return 0
 
 
@@ -246,13 +255,24 @@ def _show(options: argparse.Namespace) -> int:
         print(
             table(("TRACK", "CODEC", "FRAMES", "LOST", "REPAIRED", "GAPS"), [*map(_track_row, entry.tracks)])
         )
+    elif document["tracks"]:
+        print()
+        print(table(("TRACK", "CODEC"), [_probed_row(track) for track in document["tracks"]]))
     if entry.state is EntryState.INTERRUPTED:
-        print(f"\nMake it whole with: mediapeer recordings repair {entry.name}", file=sys.stderr)
+        print(f"\nMake it whole with: {_command(options.dir, f'repair {entry.name}')}", file=sys.stderr)
     return 0
 
 
+def _shape(width: int | None, height: int | None) -> str:
+    return f" {width}x{height}" if width and height else ""
+
+
+def _probed_row(track: dict[str, Any]) -> tuple[str, ...]:
+    return track["kind"], f"{track['codec'] or '-'}{_shape(track['width'], track['height'])}"
+
+
 def _track_row(track: ManifestTrack) -> tuple[str, ...]:
-    shape = f" {track.width}x{track.height}" if track.width and track.height else ""
+    shape = _shape(track.width, track.height)
     packets = track.packets
     total = packets.received + packets.given_up
     lost = f"{packets.given_up} ({packets.given_up / total:.1%})" if total and packets.given_up else "0"
@@ -288,7 +308,9 @@ def _probed(entry: CatalogEntry) -> list[dict[str, Any]]:
 def _repair(options: argparse.Namespace) -> int:
     if bool(options.names) is options.all:
         raise CommandError("say which recordings to repair, or --all")
-    files = [name for name in options.names if name.endswith(PART) and os.sep in name]
+    files = [
+        name for name in options.names if name.endswith(PART) and (os.sep in name or os.path.isfile(name))
+    ]
     names = [name for name in options.names if name not in files]
     results: list[dict[str, Any]] = [_repair_file(pathlib.Path(name)) for name in files]
     if names or options.all:

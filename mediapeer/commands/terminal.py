@@ -54,7 +54,10 @@ def width_of(stream: TextIO) -> int | None:
 
 
 class ProgressBar:
-    """Says on standard error how far a piece of work is: a bar on a terminal, a line now and then elsewhere."""
+    """Says on standard error how far a piece of work is: a bar on a terminal, a line now and then elsewhere.
+
+    Where nobody reads on, as with ``2>&1 | head``, it falls silent, and the work goes on.
+    """
 
     def __init__(self, label: str, stream: TextIO | None = None) -> None:
         self._label = label
@@ -63,6 +66,7 @@ class ProgressBar:
         self._started = self._drawn = time.monotonic()
         self._told = 0.0
         self._is_drawn = False
+        self._is_unread = False
 
     def show(self, share: float) -> None:
         """Tell how much is done, from 0 to 1. It may be told often."""
@@ -70,7 +74,7 @@ class ProgressBar:
         if not self._is_terminal:
             if share >= self._told + _STEP:
                 self._told = share
-                print(f"{self._label}: {share:.0%}", file=self._stream, flush=True)
+                self._write(f"{self._label}: {share:.0%}\n")
             return
         if now - self._drawn < _INTERVAL and share < 1:
             return
@@ -81,13 +85,20 @@ class ProgressBar:
         room = max(10, min(40, columns - len(self._label) - 24))
         filled = round(room * share)
         bar = f"\r{self._label} [{'#' * filled}{' ' * (room - filled)}] {share:4.0%} {rest}"
-        self._stream.write(bar[:columns].ljust(columns))
-        self._stream.flush()
+        self._write(bar[:columns].ljust(columns))
 
     def clear(self) -> None:
         """Take the bar away."""
         if self._is_drawn:
             columns = shutil.get_terminal_size((80, 24)).columns
-            self._stream.write(f"\r{' ' * columns}\r")
-            self._stream.flush()
+            self._write(f"\r{' ' * columns}\r")
             self._is_drawn = False
+
+    def _write(self, text: str) -> None:
+        if self._is_unread:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            self._is_unread = True

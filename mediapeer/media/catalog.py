@@ -502,6 +502,8 @@ def _moment(text: object) -> datetime.datetime | None:
 
 def _duration(found: _Found, state: EntryState, segments: tuple[EntrySegment, ...]) -> float | None:
     if found.manifest is not None:
+        if found.is_open and found.manifest.duration < 1:
+            return None  # written with the first frames; what has come since, nobody has written down yet
         if found.manifest.duration or state is EntryState.FINISHED:
             return found.manifest.duration
         return max((each.start + each.duration for each in segments if each.duration), default=None)

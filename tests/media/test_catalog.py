@@ -156,6 +156,14 @@ def test_a_recording_waits_for_its_first_frame_for_a_while(catalog: Catalog) -> 
     assert catalog.list()[0].state is EntryState.INTERRUPTED
 
 
+def test_a_manifest_of_the_first_moment_knows_no_length(catalog: Catalog) -> None:
+    """A list that said 0:00 of an interrupted recording would say that there is nothing to repair."""
+    put(catalog.directory, "short.webm.part", "long.webm.part")
+    note(catalog.directory, "short", ("short.webm.part", 0, 0.04), state="recording")
+    note(catalog.directory, "long", ("long.webm.part", 0, 25), state="recording")
+    assert {entry.name: entry.duration for entry in catalog.list()} == {"short": None, "long": 25}
+
+
 def test_a_failed_recording_says_why(catalog: Catalog) -> None:
     note(catalog.directory, "talk", state="failed", error="The disk is full.")
     note(catalog.directory, "gone", ("gone.webm", 0, 4))
