@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import logging
 import pathlib
 from fractions import Fraction
 from typing import Any
@@ -14,6 +15,8 @@ from mediapeer.media.reading import CLOCK_RATES, FilePacket, FileReader, FileStr
 from mediapeer.peer.outgoing import PacketCodec
 
 __all__ = ["FilePlayer", "FileTrack", "PlayerError"]
+
+logger = logging.getLogger(__name__)
 
 #: How many seconds of the file are read ahead.
 AHEAD = 2.0
@@ -46,7 +49,7 @@ class FileTrack(MediaStreamTrack):
         self._frames: collections.deque[Any] = collections.deque()
         self._pending: FilePacket | None = None
         self._is_keyframe_needed = False
-        if not stream.is_carried:
+        if not stream.is_carried or (stream.is_reordered and player.transcode):
             self._decode()
 
     @property
@@ -149,7 +152,8 @@ class FilePlayer:
     :param loop: whether to begin again at the end.
     :param video: whether to play pictures, if there are any.
     :param audio: whether to play sound, if there is any.
-    :param transcode: whether to decode what a peer does not take as it is, so that it is encoded anew.
+    :param transcode: whether to decode what a peer does not take as it is, so that it is encoded anew. Pictures that
+        are decoded in another order than shown are none that a browser takes.
     :raises PlayerError: when there is no such file, none of these in it, or its codec is none of WebRTC's and is not
         to be transcoded.
     :raises ValueError: when neither is wanted.
@@ -180,6 +184,12 @@ class FilePlayer:
                 raise PlayerError(
                     f"the {stream.kind} of {path} is {stream}, which WebRTC does not carry; "
                     f"transcode=True encodes it anew, {stream.kind}=False leaves it out"
+                )
+            if stream.is_reordered and not transcode:
+                logger.warning(
+                    "%s has pictures that are decoded in another order than shown (B-frames), of which browsers show "
+                    "few; transcode=True encodes them anew",
+                    path,
                 )
         self._queues: dict[str, collections.deque[FilePacket]] = {
             kind: collections.deque() for kind in self._reader.streams

@@ -71,6 +71,8 @@ class FileStream:
     sample_rate: int | None
     layout: str | None
     channels: int = 1
+    is_reordered: bool = False
+    "Whether its pictures are decoded in another order than shown: a browser shows few of them."
 
     @property
     def is_carried(self) -> bool:
@@ -125,6 +127,7 @@ def _described(stream: Any) -> FileStream:
         sample_rate=context.sample_rate if is_audio else None,
         layout=context.layout.name if is_audio else None,
         channels=context.layout.nb_channels if is_audio else 1,
+        is_reordered=not is_audio and bool(context.has_b_frames),
     )
 
 
@@ -151,8 +154,6 @@ class FileReader:
         "Whether there is no more."
         self._offset = Fraction(0)
         self._packets = self._demux()
-        self._newest = Fraction(0)
-        self._is_reordered = False
 
     def read(self, until: float) -> list[FilePacket]:
         """The next packets, those to that position or to the end; at least one, unless it has ended."""
@@ -234,14 +235,6 @@ class FileReader:
             return
         dts = packet.dts if packet.dts is not None else pts
         time = pts * time_base - begin + self._offset
-        if kind == "video":
-            if time < self._newest and not self._is_reordered:
-                self._is_reordered = True
-                logger.warning(
-                    "%s has pictures that are decoded in another order than shown; browsers expect none",
-                    self._path,
-                )
-            self._newest = max(self._newest, time)
         position = float(dts * time_base - begin + self._offset)
         data = bytes(packet)
         if codec in _CUT and self.streams[kind].is_carried:

@@ -146,6 +146,25 @@ async def test_h264_has_start_codes_and_parameter_sets(network: Network, tmp_pat
 
 
 @virtual
+async def test_pictures_in_another_order_than_shown_are_encoded_anew_when_asked(
+    network: Network, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in most MP4 files that were not made for calls. Chromium shows two in a second of them."""
+    path = make_file(tmp_path / "clip.mp4", "libx264", None, tune="film", preset="medium", bf="3")
+    pictures = Reader(FilePlayer(path, transcode=True).video)
+    await pictures.task
+    assert pictures.track.codec is None
+    assert pictures.times == sorted(pictures.times)
+    assert len(pictures.items) >= 56
+    assert caplog.text == ""
+    packets = Reader(FilePlayer(path).video)
+    await packets.task
+    assert (packets.track.codec, len(packets.items)) == ("h264", 60)
+    assert packets.times != sorted(packets.times)
+    assert caplog.text.count("transcode=True encodes them anew") == 1
+
+
+@virtual
 async def test_ogg_is_played(network: Network, tmp_path: pathlib.Path) -> None:
     player = FilePlayer(make_file(tmp_path / "clip.ogg", None, pictures=30), loop=True)
     assert player.video is None
