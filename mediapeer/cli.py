@@ -177,7 +177,8 @@ def _add_media_options(group: argparse._ArgumentGroup) -> None:
         help="codecs to take, the best first, which browsers then send: some of "
         + ", ".join(CODEC_NAMES)
         + ". "
-        "Without a name for audio, or for video, all of that kind (default: all, in the browser's order)",
+        "Without a name for audio, or for video, all of that kind (default: all, in the browser's order). "
+        "Pictures are sent back as VP8 or H264 only",
     )
 
 
