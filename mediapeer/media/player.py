@@ -49,6 +49,8 @@ class FileTrack(MediaStreamTrack):
         self._frames: collections.deque[Any] = collections.deque()
         self._pending: FilePacket | None = None
         self._is_keyframe_needed = False
+        self._is_flushed = False
+        self._time_base = Fraction(1, CLOCK_RATES.get(stream.codec, _SAMPLE_RATE))
         if not stream.is_carried or (stream.is_reordered and player.transcode):
             self._decode()
 
@@ -69,8 +71,9 @@ class FileTrack(MediaStreamTrack):
             if packet is None:
                 packet = await self._player.next(self.kind)
             if packet is None:
-                self.stop()
-                break
+                if not await self._flush():
+                    self.stop()
+                continue
             if self._is_keyframe_needed and not packet.is_keyframe:
                 continue
             self._is_keyframe_needed = False
@@ -118,21 +121,33 @@ class FileTrack(MediaStreamTrack):
         if self.kind == "audio":
             self._resampler = AudioResampler("s16", "stereo", _SAMPLE_RATE, _SAMPLES)
 
+    async def _flush(self) -> bool:
+        """Take the pictures that the decoder holds back, at the file's end; false when there are none."""
+        if self._decoder is None or self._is_flushed:
+            return False
+        self._is_flushed = True
+        loop = asyncio.get_running_loop()
+        self._frames.extend(await loop.run_in_executor(None, self._decoded, None))
+        return bool(self._frames)
+
     def _made(self, read: FilePacket) -> Any:
         """The packet on the timeline of what was played."""
-        rate = CLOCK_RATES.get(self._stream.codec, _SAMPLE_RATE)
         packet: Any = Packet(read.data)
-        packet.time_base = Fraction(1, rate)
-        packet.pts = packet.dts = round((read.time - self._player.skipped) * rate)
+        packet.time_base = self._time_base
+        packet.pts = packet.dts = round((read.time - self._player.skipped) / self._time_base)
         packet.is_keyframe = read.is_keyframe
         packet.opaque = PacketCodec(self._stream.codec)
         return packet
 
     def _decoded(self, packet: Any) -> list[Any]:
+        """What a decoder makes of a packet, or of the end, ``None``."""
         try:
             frames = self._decoder.decode(packet)
         except (OSError, ValueError):
             return []  # a broken picture in the file; the next one may be whole
+        for frame in frames:
+            if frame.time_base is None:
+                frame.time_base = self._time_base  # PyAV has it from the packet, and the end is none
         if self._resampler is None:
             return list(frames)
         return [sound for frame in frames for sound in self._resampler.resample(frame)]
