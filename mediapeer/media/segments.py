@@ -33,8 +33,9 @@ MINIMUM_SEGMENT = 0.5
 #: After so many changes that time doubles, so many times at the most: a peer ends no recording by them.
 CHANGES = 50
 MAXIMUM_DOUBLINGS = 7
-#: Of a picture that never stays as it is, keyframes this close to each other are left out, in seconds: to take one
-#: apart costs the thread of all recordings a quarter of a millisecond.
+#: To take a keyframe apart costs the thread of all recordings a quarter of a millisecond: of a picture that never
+#: stays as it is, so many are looked at, and then one in that many seconds. The others are left out.
+CONFIGURATIONS = 10
 CONFIGURATION_INTERVAL = 0.1
 #: How many files a recording may come to by what a peer sends, and in all.
 MAXIMUM_CHANGES = 1000
@@ -75,8 +76,10 @@ class TrackState:
         self.configuration = b""
         self._configured: EncodedFrame | None = None
         "Where it is from."
+        self._tries: float = CONFIGURATIONS
+        "How many keyframes may be looked at for one."
         self._tried = float("-inf")
-        "When a keyframe was looked at for one last."
+        "When one last came that was to be looked at."
         self.segment: SegmentFile | None = None
         "The file that its frames go to."
         self.ended = False
@@ -112,9 +115,12 @@ class TrackState:
         return self.format is not None and (frame is self._configured or self._configure(self.format, frame))
 
     def _configure(self, format_: StreamFormat, frame: EncodedFrame) -> bool:
-        if 0 <= frame.arrival - self._tried < CONFIGURATION_INTERVAL:
-            return False
+        passed = max(0.0, frame.arrival - self._tried)
+        self._tries = min(CONFIGURATIONS, self._tries + passed / CONFIGURATION_INTERVAL)
         self._tried = frame.arrival
+        if self._tries < 1:
+            return False
+        self._tries -= 1
         try:
             self.configuration = configuration_of(format_, frame.data)
         except ValueError as error:
