@@ -18,6 +18,7 @@ from mediapeer.media.container import (
 )
 from mediapeer.media.manifest import Gap, ManifestTrack, Segment
 from mediapeer.media.options import RecordingOptions
+from mediapeer.media.silence import opus_silence
 from mediapeer.media.sink import FileSink
 from mediapeer.media.timeline import Timeline, TrackTimeline
 from mediapeer.rtp.frame import EncodedFrame
@@ -45,6 +46,15 @@ GAP = 0.5
 MAXIMUM_GAPS = 100
 #: A frame is not said to last longer than this for want of another, in seconds.
 LONGEST_FRAME = 0.1
+#: Where so much sound is missing, silence is written, and where it is more than the other it stays a gap; in seconds.
+LEAST_SILENCE = 0.01
+LONGEST_SILENCE = 3600.0
+#: Sound is not waited for longer than this after the pictures that belong to it, in seconds: silence takes its place.
+SILENCE_AFTER = 3.0
+#: An MP4 file whose sound is so late begins with so much silence, in seconds: two packets, as the last one waits.
+#: Later than ``LATE_BEGINNING`` FFmpeg would not take it.
+LATE_SOUND = 0.15
+FIRST_SILENCE = 0.03
 #: So many frames that the muxer refuses, one after the other, end the recording.
 MAXIMUM_REFUSED = 100
 #: When only the frame says how large the picture is, and the frame does not.
@@ -182,6 +192,8 @@ class SegmentFile:
         self._numbers: dict[TrackState, int] = {}
         self._last: list[int] = []
         self._refused = 0
+        self._sound: dict[TrackState, float] = {}
+        "Where the sound ends that was written of each track in Opus, or is to begin."
 
     @property
     def is_open(self) -> bool:
@@ -231,27 +243,68 @@ class SegmentFile:
             self._held.append((position, track, frame))
             self.held_bytes += len(frame.data)
             return
+        self._fill_gaps(track, position)
+        if not self._write(track, frame.data, position, track.length, frame.is_keyframe):
+            track.dropped += 1
+            return
+        if frame.codec == "opus":
+            self._sound[track] = position + track.length
+        self.end = max(self.end, position + track.length)
+        track.facts.frames += 1
+        track.facts.keyframes += frame.is_keyframe
+
+    def _write(
+        self, track: TrackState, data: bytes, position: float, length: float, is_keyframe: bool
+    ) -> bool:
+        """Write a frame, or say that the muxer refuses it.
+
+        :raises OSError: when the file cannot be written, or the muxer refuses everything.
+        """
         file, number = self._file, self._numbers[track]
+        if file is None:
+            return False
         timestamp = round((position - self.start) * file.ticks_per_second)
         if timestamp <= self._last[number]:
             timestamp = self._last[number] + 1
-        duration = round(track.length * file.ticks_per_second)
         try:
-            file.write(number, frame.data, timestamp, duration, frame.is_keyframe)
+            file.write(number, data, timestamp, round(length * file.ticks_per_second), is_keyframe)
         except OSError:
             raise
         except (av.FFmpegError, ValueError) as error:
             # Of a bitstream that makes no sense to it.
-            track.dropped += 1
             self._refused += 1
             if self._refused > MAXIMUM_REFUSED:
                 raise OSError(f"The frames could not be written: {error}") from error
-            return
+            return False
         self._refused = 0
         self._last[number] = timestamp
-        self.end = max(self.end, position + track.length)
-        track.facts.frames += 1
-        track.facts.keyframes += frame.is_keyframe
+        return True
+
+    def _fill_gaps(self, track: TrackState, position: float) -> None:
+        """Write the silence that is due before a frame: in its own track, or in sound that does not come."""
+        if track.facts.kind == "audio":
+            # Where files follow each other, the sound of one may reach a frame's length into the next.
+            if self._has_begun(track) or position - self.start > max(track.length, FIRST_SILENCE):
+                self._fill(track, position)
+            return
+        for each in self._sound:
+            if not self._has_begun(each):
+                if position - self.start >= LATE_SOUND:
+                    self._fill(each, self.start + FIRST_SILENCE)
+            elif each.segment is self and not each.ended:
+                self._fill(each, position - SILENCE_AFTER)
+
+    def _has_begun(self, track: TrackState) -> bool:
+        return self._last[self._numbers[track]] >= 0
+
+    def _fill(self, track: TrackState, until: float) -> None:
+        end = self._sound.get(track)
+        if end is None or not LEAST_SILENCE <= until - end <= LONGEST_SILENCE:
+            return
+        for data, length in opus_silence(until - end):
+            self._write(track, data, end, length, True)
+            end += length
+        self._sound[track] = end
 
     def open(self) -> None:
         """Make the file, with the tracks that have begun, and write what was held.
@@ -283,6 +336,9 @@ class SegmentFile:
             started_at=_date(held[0][2], held[0][0] - self.start) if held else None,
             tracks=[track.facts.id for track in formats],
         )
+        if self.container == "mp4":
+            # Without an edit list, sound that comes late would be played at the file's beginning.
+            self._sound = {track: self.start for track, each in formats.items() if each.codec == "opus"}
         for position, track, frame in held:
             self.put(track, frame, position)
 
