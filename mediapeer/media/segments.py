@@ -18,7 +18,7 @@ from mediapeer.media.container import (
 )
 from mediapeer.media.manifest import Gap, ManifestTrack, Segment
 from mediapeer.media.options import RecordingOptions
-from mediapeer.media.silence import opus_silence
+from mediapeer.media.silence import LONGEST_PACKET, opus_silence
 from mediapeer.media.sink import FileSink
 from mediapeer.media.timeline import Timeline, TrackTimeline
 from mediapeer.rtp.frame import EncodedFrame
@@ -50,7 +50,7 @@ LONGEST_FRAME = 0.1
 LEAST_SILENCE = 0.01
 LONGEST_SILENCE = 3600.0
 #: Sound is not waited for longer than this after the pictures that belong to it, in seconds: silence takes its place.
-SILENCE_AFTER = 3.0
+SILENCE_AFTER = 1.0
 #: An MP4 file whose sound is so late begins with so much silence, in seconds: two packets, as the last one waits.
 #: Later than ``LATE_BEGINNING`` FFmpeg would not take it.
 LATE_SOUND = 0.15
@@ -244,7 +244,9 @@ class SegmentFile:
             self.held_bytes += len(frame.data)
             return
         self._fill_gaps(track, position)
-        if not self._write(track, frame.data, position, track.length, frame.is_keyframe):
+        # Sound that comes when silence has taken its place would bring what follows out of step.
+        is_late = position + track.length <= self._sound.get(track, position)
+        if is_late or not self._write(track, frame.data, position, track.length, frame.is_keyframe):
             track.dropped += 1
             return
         if frame.codec == "opus":
@@ -292,7 +294,8 @@ class SegmentFile:
                 if position - self.start >= LATE_SOUND:
                     self._fill(each, self.start + FIRST_SILENCE)
             elif each.segment is self and not each.ended:
-                self._fill(each, position - SILENCE_AFTER)
+                due = position - SILENCE_AFTER - self._sound[each]
+                self._fill(each, self._sound[each] + due // LONGEST_PACKET * LONGEST_PACKET)
 
     def _has_begun(self, track: TrackState) -> bool:
         return self._last[self._numbers[track]] >= 0

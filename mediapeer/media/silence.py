@@ -6,9 +6,11 @@ picture from there on.
 
 from collections.abc import Iterator
 
-#: The shortest frame of Opus, in seconds, and the frames by how many of those they last, with the first byte of a
-#: packet of one such frame: CELT, fullband, stereo (RFC 6716 §3.1).
+#: The shortest frame of Opus and the longest packet, in seconds.
 UNIT = 0.0025
+LONGEST_PACKET = 0.12
+#: The frames by how many of the shortest they last, with the first byte of a packet of one such frame: CELT,
+#: fullband, stereo (RFC 6716 §3.1).
 _FRAMES = ((8, 0xFC), (4, 0xF4), (2, 0xEC), (1, 0xE4))
 #: A frame whose flag of silence is set (RFC 6716 §4.3): nothing is decoded of it.
 _SILENT = b"\xff\xfe"

@@ -12,6 +12,7 @@ from mediapeer.media.catalog import Catalog
 from mediapeer.media.export import ExportOptions, export_recording
 from mediapeer.media.manifest import read_manifest
 from mediapeer.media.matroska import OPUS_DELAY
+from mediapeer.media.probe import probe
 from mediapeer.media.silence import is_silence, opus_silence
 from mediapeer.rtp.payload.audio import opus_duration
 from tests.media.encoded import (
@@ -107,12 +108,48 @@ async def test_silence_is_written_while_the_pictures_go_on(tmp_path: pathlib.Pat
     recording, clock, writer = recorder(tmp_path / "call", audio, video)
     play(clock, writer, pictures(video, bitstream("vp8") * 5), packets(audio, sound("opus")[:50]))
     at, length, _ = sound_of(tmp_path / "call.webm.part")[-1]
-    assert 6 < at + length < 8
+    assert 8.5 < at + length < 9
     play(clock, writer, packets(audio, sound("opus")[50:], start=10.0, timestamp=480_000))
     summary = await recording.stop()
     found = sound_of(summary.path)
     assert played(found) == pytest.approx([at for at, _, _ in found], abs=0.003)
     assert heard(found)[50][0] == pytest.approx(10, abs=0.002)
+
+
+async def test_sound_that_comes_after_its_silence_is_left_out(tmp_path: pathlib.Path) -> None:
+    audio, video = FakeTrack("audio", "one"), FakeTrack("video", "one")
+    recording, clock, writer = recorder(tmp_path / "call", audio, video)
+    pieces = sound("opus", 250)
+    play(
+        clock,
+        writer,
+        pictures(video, bitstream("vp8", 150), captured=CAPTURE),
+        packets(audio, pieces[:50], captured=CAPTURE),
+        # Half a second of it comes two seconds late, what follows at its time.
+        packets(audio, pieces[100:125], start=2.0, delay=2.0, captured=CAPTURE, timestamp=100 * 960),
+        packets(audio, pieces[200:], start=4.55, captured=CAPTURE, timestamp=round(4.55 * 48_000)),
+    )
+    summary = await recording.stop()
+    found = sound_of(summary.path)
+    assert played(found) == pytest.approx([at for at, _, _ in found], abs=0.003)
+    assert [data for _, _, data in heard(found)] == [*pieces[:50], *pieces[200:]]
+    assert heard(found)[50][0] == pytest.approx(4.55, abs=0.003)
+    assert summary.dropped == {"audio": 25}
+
+
+@pytest.mark.parametrize("lost", [77, 2000])
+async def test_silence_makes_no_crash_dearer(tmp_path: pathlib.Path, lost: int) -> None:
+    """What is torn is silence a second old: the pictures before and after it are read all the same."""
+    audio, video = FakeTrack("audio"), FakeTrack("video")
+    recording, clock, writer = recorder(tmp_path / "call", audio, video)
+    play(clock, writer, pictures(video, bitstream("h264", 180), "h264"), packets(audio, sound("opus")))
+    part = tmp_path / "call.mp4.part"
+    (tmp_path / "torn.mp4.part").write_bytes(part.read_bytes()[:-lost])
+    whole, torn = probe(part), probe(tmp_path / "torn.mp4.part")
+    assert whole.streams[0].end > 5
+    assert torn.streams[0].end > whole.streams[0].end - 0.5
+    assert torn.streams[0].frames == round(30 * torn.streams[0].end)
+    await recording.stop()
 
 
 @pytest.mark.parametrize("late", [0.1, 0.7, 1.9])
