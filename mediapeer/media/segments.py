@@ -49,7 +49,7 @@ LONGEST_FRAME = 0.1
 #: Where so much sound is missing, silence is written, and where it is more than the other it stays a gap; in seconds.
 LEAST_SILENCE = 0.01
 LONGEST_SILENCE = 3600.0
-#: Sound is not waited for longer than this after the pictures that belong to it, in seconds: silence takes its place.
+#: Sound that is by so much later than it was last, as pictures come, is not waited for: silence replaces it. In seconds.
 SILENCE_AFTER = 1.0
 #: An MP4 file whose sound is so late begins with so much silence, in seconds: two packets, as the last one waits.
 #: Later than ``LATE_BEGINNING`` FFmpeg would not take it.
@@ -194,6 +194,10 @@ class SegmentFile:
         self._refused = 0
         self._sound: dict[TrackState, float] = {}
         "Where the sound ends that was written of each track in Opus, or is to begin."
+        self._behind: dict[TrackState, float] = {}
+        "By how much the latest sound of each was captured before the pictures that had come, in seconds."
+        self._shown = start
+        "Where the latest picture is."
 
     @property
     def is_open(self) -> bool:
@@ -246,11 +250,14 @@ class SegmentFile:
         self._fill_gaps(track, position)
         # Sound that comes when silence has taken its place would bring what follows out of step.
         is_late = position + track.length <= self._sound.get(track, position)
+        if track.facts.kind == "video":
+            self._shown = max(self._shown, position)
+        elif frame.codec == "opus":
+            self._sound[track] = max(self._sound.get(track, position), position + track.length)
+            self._behind[track] = max(0.0, self._shown - position)
         if is_late or not self._write(track, frame.data, position, track.length, frame.is_keyframe):
             track.dropped += 1
             return
-        if frame.codec == "opus":
-            self._sound[track] = position + track.length
         self.end = max(self.end, position + track.length)
         track.facts.frames += 1
         track.facts.keyframes += frame.is_keyframe
@@ -294,7 +301,7 @@ class SegmentFile:
                 if position - self.start >= LATE_SOUND:
                     self._fill(each, self.start + FIRST_SILENCE)
             elif each.segment is self and not each.ended:
-                due = position - SILENCE_AFTER - self._sound[each]
+                due = position - SILENCE_AFTER - self._behind[each] - self._sound[each]
                 self._fill(each, self._sound[each] + due // LONGEST_PACKET * LONGEST_PACKET)
 
     def _has_begun(self, track: TrackState) -> bool:
@@ -342,6 +349,8 @@ class SegmentFile:
         if self.container == "mp4":
             # Without an edit list, sound that comes late would be played at the file's beginning.
             self._sound = {track: self.start for track, each in formats.items() if each.codec == "opus"}
+            self._behind = dict.fromkeys(self._sound, 0.0)
+        self._shown = max((at for at, each, _ in held if each.facts.kind == "video"), default=self.start)
         for position, track, frame in held:
             self.put(track, frame, position)
 

@@ -137,6 +137,24 @@ async def test_sound_that_comes_after_its_silence_is_left_out(tmp_path: pathlib.
     assert summary.dropped == {"audio": 25}
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("vp8", "webm"), ("h264", "mkv")])
+async def test_sound_that_is_always_late_is_no_silence(
+    tmp_path: pathlib.Path, codec: str, suffix: str
+) -> None:
+    audio, video = FakeTrack("audio", "one"), FakeTrack("video", "one")
+    recording, clock, writer = recorder(tmp_path / f"call.{suffix}", audio, video)
+    play(
+        clock,
+        writer,
+        pictures(video, bitstream(codec, 300), codec, captured=CAPTURE),
+        packets(audio, sound("opus", 350), delay=1.7, captured=CAPTURE),
+    )
+    summary = await recording.stop()
+    found = sound_of(summary.path)
+    assert [data for _, _, data in heard(found)] == list(sound("opus", 350))
+    assert summary.dropped == {}
+
+
 @pytest.mark.parametrize("lost", [77, 2000])
 async def test_silence_makes_no_crash_dearer(tmp_path: pathlib.Path, lost: int) -> None:
     """What is torn is silence a second old: the pictures before and after it are read all the same."""
