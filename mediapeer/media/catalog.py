@@ -7,7 +7,8 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -170,17 +171,23 @@ class Catalog:
         """All recordings, the newest first."""
         files = self._files()
         found = self._group(files)
-        is_written = _OpenFiles()
-        entries = [self._entry(each, files, is_written) for each in found.values()]
+        is_written, belongings = _OpenFiles(), self._belongings(files, found)
+        entries = [
+            self._entry(each, files, is_written, belongings.get(name, ())) for name, each in found.items()
+        ]
         return sorted(entries, key=lambda entry: (entry.created, entry.name), reverse=True)
 
     def describe(self, name: str) -> CatalogEntry | None:
         """The recording of that name; ``None`` when there is none, or the name is none that a recording has."""
         if not _NAME.fullmatch(name):
             return None
-        files = self._files()
-        found = self._group(files).get(name)
-        return None if found is None else self._entry(found, files, _OpenFiles())
+        # All the others' manifests need not be read: a part of a file is asked for as often as a player likes.
+        files = {file: status for file, status in self._files().items() if _may_concern(file, name)}
+        found = self._group(files)
+        if name not in found:
+            return None
+        belongings = self._belongings(files, found)
+        return self._entry(found[name], files, _OpenFiles(), belongings.get(name, ()))
 
     def delete(self, name: str) -> bool:
         """Take a recording away with all its files; false when there is none of that name.
@@ -267,8 +274,24 @@ class Catalog:
             return _Found(name)
         return _Found(name, document=document if isinstance(document, dict) else {})
 
+    def _belongings(
+        self, files: Iterable[str], found: dict[str, _Found]
+    ) -> Mapping[str, Sequence[pathlib.Path]]:
+        """By the name of a recording, the files that go when it does."""
+        # Each file is held against the few that it may be of: a list of thousands took a quarter of a minute.
+        belongings: defaultdict[str, list[pathlib.Path]] = defaultdict(list)
+        for file in files:
+            for name in _possible_owners(file):
+                if name in found and self._is_part_of(file, found[name]):
+                    belongings[name].append(self.directory / file)
+        return belongings
+
     def _entry(
-        self, found: _Found, files: dict[str, os.stat_result], open_files: "_OpenFiles"
+        self,
+        found: _Found,
+        files: dict[str, os.stat_result],
+        open_files: "_OpenFiles",
+        belongings: Iterable[pathlib.Path],
     ) -> CatalogEntry:
         manifest = found.manifest
         segments = self._segments(found)
@@ -291,7 +314,7 @@ class Catalog:
             snapshot=snapshot,
             data=data,
             manifest=manifest,
-            files=tuple(self.directory / file for file in files if self._is_part_of(file, found)),
+            files=tuple(belongings),
         )
 
     def _segments(self, found: _Found) -> tuple[EntrySegment, ...]:
@@ -437,6 +460,21 @@ def _owner(stem: str, found: dict[str, _Found], of_any: bool = False) -> str:
         if name in found and (of_any or found[name].is_open):
             return name
     return stem
+
+
+def _possible_owners(file: str) -> Iterable[str]:
+    """The names that a recording may have whose file this is: its stem, and what of that is before a dash."""
+    name = file.removeprefix(".").partition(".")[0]
+    yield name
+    while "-" in name:
+        name = name.rpartition("-")[0]
+        yield name
+
+
+def _may_concern(file: str, name: str) -> bool:
+    """Whether a file may be one of a recording, or say whose one of its files is."""
+    stem = file.removeprefix(".").partition(".")[0]
+    return f"{stem}-".startswith(f"{name}-") or name.startswith(f"{stem}-")
 
 
 def _natural(file: str) -> list[object]:

@@ -29,6 +29,7 @@ _MP4_OPTIONS = {
 #: What FFmpeg keeps of a frame in a file's index, and writes at its end, in bytes.
 INDEX_ENTRY = 40
 VIDEO_RATE = 90_000
+OPUS_RATE = 48_000
 #: A track's first frame that is so much behind what is written is put off to there, in units of 1/90000 s.
 LATE_BEGINNING = VIDEO_RATE // 5
 _MP4_UNIT = fractions.Fraction(1, VIDEO_RATE)
@@ -126,6 +127,8 @@ class Mp4File:
         self._streams = [_new_stream(self._output, each) for each in formats]
         self._waiting: list[_Waiting | None] = [None] * len(formats)
         self._frames = 0
+        # FFmpeg refuses two frames in one unit of the track, which for sound is longer than ours.
+        self._steps = [1 if each.kind == "video" else -(-VIDEO_RATE // OPUS_RATE) for each in formats]
         self._last = [-1] * len(formats)
         self._newest = 0
 
@@ -153,7 +156,8 @@ class Mp4File:
                 self.sink.close()
 
     def _mux(self, track: int, frame: _Waiting, duration: int) -> None:
-        start, end = max(frame.timestamp, self._last[track] + 1), frame.timestamp + duration
+        start = max(frame.timestamp, self._last[track] + self._steps[track])
+        end = frame.timestamp + duration
         if self._last[track] < 0 and self._newest - start > LATE_BEGINNING:
             # FFmpeg aborts the process when a track begins before fragments that are written already.
             start = max(self._newest, start)
@@ -173,7 +177,7 @@ class Mp4File:
 def _new_stream(output: OutputContainer, format: StreamFormat) -> Stream:
     if format.kind == "audio":
         stream: Stream = output.add_stream_from_template(_opus_template().streams.audio[0])
-        stream.time_base = fractions.Fraction(1, 48_000)
+        stream.time_base = fractions.Fraction(1, OPUS_RATE)
         return stream
     name = _FFMPEG_NAMES.get(format.codec, format.codec)
     stream = output.add_mux_stream(name, width=format.width or 0, height=format.height or 0)

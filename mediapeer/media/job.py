@@ -15,6 +15,7 @@ from mediapeer.media.manifest import Manifest, ManifestTrack, PacketCounts, Reco
 from mediapeer.media.options import RecordingOptions
 from mediapeer.media.queue import ChannelMessage, Item, TrackAdded, TrackEnded, TrackFrame, WriterQueue
 from mediapeer.media.segments import FileNames, Lane, SegmentFile, TrackState
+from mediapeer.media.sink import want_of_space
 from mediapeer.media.snapshot import snapshot_of
 from mediapeer.media.state import RecordingSummary
 from mediapeer.media.timeline import Timeline
@@ -31,8 +32,9 @@ SPACE_INTERVAL = 1.0
 MAXIMUM_DATA = 64_000_000
 #: What is held of the beginning at the most, in bytes.
 MAXIMUM_OPENING = 16_000_000
-#: Longer ids of tracks are not written down: a peer chooses them, and each file of the recording names them.
-MAXIMUM_ID = 128
+#: Longer ids of tracks are not written down, in bytes: a peer chooses them, and each file names them. Those of
+#: browsers have 38.
+MAXIMUM_ID = 48
 
 
 @dataclass(slots=True)
@@ -79,6 +81,10 @@ class RecordingJob:
         self.duration = 0.0
         self.size = 0
         self.has_begun = False
+        self.refused_messages = 0
+        "Messages for which the queue had no room; counted on the event loop."
+        self.dropped_messages = 0
+        "Those that came to the writer and were too many."
         self.manifest = Manifest(session=session, created=_now())
         self._base = base
         self._options = options
@@ -145,7 +151,7 @@ class RecordingJob:
             elif isinstance(item, TrackEnded):
                 # In the order of the frames: until then the others wait for it.
                 if self._opening is None:
-                    self._tracks[item.track].ended = True
+                    self._tracks[item.track].end(item.is_removed)
                 else:
                     self._opening.append(item)
             else:
@@ -170,7 +176,7 @@ class RecordingJob:
         self._zero = min([self._zero, *(at for item, at in placed if isinstance(item, TrackFrame))])
         for item, at in placed:
             if isinstance(item, TrackEnded):
-                self._tracks[item.track].ended = True
+                self._tracks[item.track].end(item.is_removed)
             else:
                 self._put(item, at)
 
@@ -195,7 +201,8 @@ class RecordingJob:
 
     def _id_for(self, item: TrackAdded) -> str:
         """A track's id in the manifest: its own, if it is of use and no other track's."""
-        id_ = item.id if len(item.id) <= MAXIMUM_ID else item.kind
+        is_of_use = item.id.isprintable() and len(item.id.encode(errors="replace")) <= MAXIMUM_ID
+        id_ = item.id if is_of_use else item.kind
         taken = {track.id for track in self.manifest.tracks}
         return id_ if id_ not in taken else f"{id_}-{item.track}"
 
@@ -206,6 +213,7 @@ class RecordingJob:
             self._data = os.open(path, flags, 0o644)
             self.manifest.data = RecordedData(path.name)
         if self._data is None or self._data_size + len(item.line) > MAXIMUM_DATA:
+            self.dropped_messages += 1
             return
         self._data_size += len(item.line)
         view = memoryview(item.line)
@@ -237,6 +245,11 @@ class RecordingJob:
                     sink.check_space()
                 if sink.error is not None:
                     raise sink.error
+        if look_at_disk and self._data is not None:
+            # There may be nothing else to look at it for.
+            error = want_of_space(self._data, self._options.minimum_free)
+            if error is not None:
+                raise error
         self._measure()
 
     def _measure(self) -> None:
@@ -273,6 +286,8 @@ class RecordingJob:
             track.facts.cname = report.cname
             track.facts.packets = report.packets
             track.facts.dropped = track.dropped + report.dropped
+        if manifest.data is not None:
+            manifest.data.dropped = self.refused_messages + self.dropped_messages
         manifest.segments = [each.facts for each in self._segments() if each.facts is not None]
         manifest.duration, manifest.size = self.duration, self.size
         try:

@@ -22,6 +22,8 @@ class TrackEnded(NamedTuple):
     """No frame of a track follows."""
 
     track: int
+    is_removed: bool = False
+    "Whether the recording goes on without it, by the program's will."
 
 
 class TrackFrame(NamedTuple):

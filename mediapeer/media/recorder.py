@@ -131,7 +131,7 @@ class Recorder:
             "dropped": sum(report.dropped for report in self._reports.values())
             + sum(track.dropped for track in (self._job.tracks if self._job else ())),
             "messages": data.messages if data else 0,
-            "messages_dropped": sum(channel.dropped for channel in self._channels),
+            "messages_dropped": self._job.refused_messages + self._job.dropped_messages if self._job else 0,
         }
 
     def add_track(self, track: EncodedTrack | MediaStreamTrack) -> None:
@@ -155,10 +155,13 @@ class Recorder:
             tap.begin(self._job)
 
     def remove_track(self, track: EncodedTrack | MediaStreamTrack) -> None:
-        """Record this track no longer; the file goes on without it. One that is not recorded is no error."""
+        """Record this track no longer. While the recording runs, another file begins without it.
+
+        One that is not recorded is no error.
+        """
         for number, tap in list(self._taps.items()):
             if tap.source is track:
-                tap.close()
+                tap.close(is_removed=True)
                 del self._taps[number]
 
     def record_channel(self, channel: MessageChannel) -> None:
@@ -241,9 +244,9 @@ class Recorder:
         if self._job is not None and (self._job.is_done or self._job.should_stop):
             raise RecordingError("The recording has ended.")
 
-    def _put_message(self, label: str, message: str | bytes) -> bool:
+    def _put_message(self, label: str, message: str | bytes) -> None:
         if self._job is None or self._clock is None:
-            return True
+            return
         entry: dict[str, object] = {
             "time": round(self._clock() - self._zero, 3),
             "label": label[:MAXIMUM_LABEL],
@@ -253,7 +256,8 @@ class Recorder:
         else:
             entry["base64"] = base64.b64encode(message).decode()
         line = json.dumps(entry).encode() + b"\n"
-        return self._job.queue.put(ChannelMessage(line), len(line))
+        if not self._job.queue.put(ChannelMessage(line), len(line)):
+            self._job.refused_messages += 1
 
     def _request_keyframe(self, number: int) -> None:
         tap = self._taps.get(number)
@@ -338,22 +342,22 @@ class _TrackTap:
         self._in_second += 1
         return self._in_second > MAXIMUM_RATE
 
-    def end(self) -> None:
+    def end(self, is_removed: bool = False) -> None:
         """Note that no frame follows."""
         if self._job is not None and not self._is_closed:
-            self._job.queue.put_change(TrackEnded(self._number))
+            self._job.queue.put_change(TrackEnded(self._number, is_removed))
 
     def request_keyframe(self) -> None:
         """Ask the sender for a keyframe."""
         if self._subscription is not None and not self._is_closed:
             self._subscription.request_keyframe()
 
-    def close(self) -> None:
+    def close(self, is_removed: bool = False) -> None:
         """Take no more frames. Idempotent."""
         if self._is_closed:
             return
         self._count()
-        self.end()
+        self.end(is_removed)
         self._is_closed = True
         if self._subscription is not None:
             self._subscription.close()
@@ -373,7 +377,6 @@ class _ChannelTap:
     """Takes a data channel's messages."""
 
     def __init__(self, recorder: Recorder, channel: MessageChannel) -> None:
-        self.dropped = 0
         self._recorder = recorder
         self._channel = channel
         self._is_closed = False
@@ -386,5 +389,5 @@ class _ChannelTap:
             self._channel.remove_listener("message", self._take)
 
     def _take(self, message: str | bytes) -> None:
-        if not self._is_closed and not self._recorder._put_message(self._channel.label, message):
-            self.dropped += 1
+        if not self._is_closed:
+            self._recorder._put_message(self._channel.label, message)

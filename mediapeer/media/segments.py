@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import av
 
+from mediapeer.media import silence
 from mediapeer.media.container import (
     ContainerFile,
     StreamFormat,
@@ -18,7 +19,6 @@ from mediapeer.media.container import (
 )
 from mediapeer.media.manifest import Gap, ManifestTrack, Segment
 from mediapeer.media.options import RecordingOptions
-from mediapeer.media.silence import LONGEST_PACKET, opus_silence
 from mediapeer.media.sink import FileSink
 from mediapeer.media.timeline import Timeline, TrackTimeline
 from mediapeer.rtp.frame import EncodedFrame
@@ -34,6 +34,9 @@ MINIMUM_SEGMENT = 0.5
 #: After so many changes that time doubles, so many times at the most: a peer ends no recording by them.
 CHANGES = 50
 MAXIMUM_DOUBLINGS = 7
+#: Of a picture that never stays as it is, keyframes this close to each other are left out, in seconds: to take one
+#: apart costs the thread of all recordings a quarter of a millisecond.
+CONFIGURATION_INTERVAL = 0.1
 #: How many files a recording may come to by what a peer sends, and in all.
 MAXIMUM_CHANGES = 1000
 MAXIMUM_SEGMENTS = 10_000
@@ -46,15 +49,6 @@ GAP = 0.5
 MAXIMUM_GAPS = 100
 #: A frame is not said to last longer than this for want of another, in seconds.
 LONGEST_FRAME = 0.1
-#: Where so much sound is missing, silence is written, and where it is more than the other it stays a gap; in seconds.
-LEAST_SILENCE = 0.01
-LONGEST_SILENCE = 3600.0
-#: Sound that is by so much later than it was last, as pictures come, is not waited for: silence replaces it. In seconds.
-SILENCE_AFTER = 1.0
-#: An MP4 file whose sound is so late begins with so much silence, in seconds: two packets, as the last one waits.
-#: Later than ``LATE_BEGINNING`` FFmpeg would not take it.
-LATE_SOUND = 0.15
-FIRST_SILENCE = 0.03
 #: So many frames that the muxer refuses, one after the other, end the recording.
 MAXIMUM_REFUSED = 100
 #: When only the frame says how large the picture is, and the frame does not.
@@ -78,13 +72,24 @@ class TrackState:
         self.timeline = TrackTimeline(timeline, self)
         self.format: StreamFormat | None = None
         self.configuration = b""
+        self._configured: EncodedFrame | None = None
+        "Where it is from."
+        self._tried = float("-inf")
+        "When a keyframe was looked at for one last."
         self.segment: SegmentFile | None = None
         "The file that its frames go to."
         self.ended = False
+        self.is_removed = False
+        "Whether the program has taken it out of the recording."
         self.position = float("-inf")
         "Where its latest frame is, in seconds on the recording's time line."
         self.length = 1 / 30 if facts.kind == "video" else 0.02
         "How long a frame is taken to last, in seconds."
+
+    def end(self, is_removed: bool) -> None:
+        """Note that no frame follows."""
+        self.ended = True
+        self.is_removed = self.is_removed or is_removed
 
     def describe(self, frame: EncodedFrame) -> bool:
         """Take in what a keyframe says of the picture; false when that is not enough to decode it."""
@@ -95,13 +100,26 @@ class TrackState:
                 size = format_.width or 0, format_.height or 0
         described = StreamFormat("video", frame.codec, frame.clock_rate, *size)
         if described != format_:
-            try:
-                self.configuration = configuration_of(described, frame.data)
-            except ValueError as error:
-                logger.debug("a keyframe is left out: %s", error)
+            if not self._configure(described, frame):
                 return False
             self.format, facts = described, self.facts
             facts.codec, facts.clock_rate, (facts.width, facts.height) = frame.codec, frame.clock_rate, size
+        return True
+
+    def may_begin(self, frame: EncodedFrame) -> bool:
+        """Whether a file may begin with a keyframe that was described: it can be decoded by what it says itself."""
+        return self.format is not None and (frame is self._configured or self._configure(self.format, frame))
+
+    def _configure(self, format_: StreamFormat, frame: EncodedFrame) -> bool:
+        if 0 <= frame.arrival - self._tried < CONFIGURATION_INTERVAL:
+            return False
+        self._tried = frame.arrival
+        try:
+            self.configuration = configuration_of(format_, frame.data)
+        except ValueError as error:
+            logger.debug("a keyframe is left out: %s", error)
+            return False
+        self._configured = frame
         return True
 
     def note(self, frame: EncodedFrame, position: float) -> None:
@@ -210,6 +228,11 @@ class SegmentFile:
         return all(track in self._formats or track.ended for track in self._expected)
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether it has a track that was removed."""
+        return any(track.is_removed for track in self._formats)
+
+    @property
     def size(self) -> int:
         """In bytes."""
         return self.facts.size if self.facts is not None else 0
@@ -218,6 +241,10 @@ class SegmentFile:
     def sink(self) -> FileSink | None:
         """What it is written to, once it is open."""
         return self._file.sink if self._file is not None else None
+
+    def begins(self, track: TrackState) -> bool:
+        """Whether the track's next frame is its first here."""
+        return track not in self._formats
 
     def accepts(self, track: TrackState) -> bool:
         """Whether it can take the track's next frame, a keyframe, in the track's present format."""
@@ -293,25 +320,25 @@ class SegmentFile:
         """Write the silence that is due before a frame: in its own track, or in sound that does not come."""
         if track.facts.kind == "audio":
             # Where files follow each other, the sound of one may reach a frame's length into the next.
-            if self._has_begun(track) or position - self.start > max(track.length, FIRST_SILENCE):
+            if self._has_begun(track) or position - self.start > max(track.length, silence.FIRST):
                 self._fill(track, position)
             return
         for each in self._sound:
             if not self._has_begun(each):
-                if position - self.start >= LATE_SOUND:
-                    self._fill(each, self.start + FIRST_SILENCE)
+                if position - self.start >= silence.LATE:
+                    self._fill(each, self.start + silence.FIRST)
             elif each.segment is self and not each.ended:
-                due = position - SILENCE_AFTER - self._behind[each] - self._sound[each]
-                self._fill(each, self._sound[each] + due // LONGEST_PACKET * LONGEST_PACKET)
+                due = position - silence.PATIENCE - self._behind[each] - self._sound[each]
+                self._fill(each, self._sound[each] + due // silence.LONGEST_PACKET * silence.LONGEST_PACKET)
 
     def _has_begun(self, track: TrackState) -> bool:
         return self._last[self._numbers[track]] >= 0
 
     def _fill(self, track: TrackState, until: float) -> None:
         end = self._sound.get(track)
-        if end is None or not LEAST_SILENCE <= until - end <= LONGEST_SILENCE:
+        if end is None or not silence.LEAST <= until - end <= silence.LONGEST:
             return
-        for data, length in opus_silence(until - end):
+        for data, length in silence.opus_silence(until - end):
             self._write(track, data, end, length, True)
             end += length
         self._sound[track] = end
@@ -429,6 +456,9 @@ class Lane:
         if is_known:
             track.note(frame, position)
             segment = self._segment_for(track, frame, position)
+            if track.facts.kind == "video" and segment is not None and segment.begins(track):
+                # Without parameter sets that can be read a whole file would be lost, its sound too.
+                segment = segment if track.may_begin(frame) else None
         track.segment = segment
         if segment is None:
             track.dropped += 1
@@ -485,6 +515,8 @@ class Lane:
         )
 
     def _limit_is_reached(self, segment: SegmentFile, position: float) -> bool:
+        if segment.is_outdated:
+            return True
         options, length = self._options, position - segment.start
         if options.segment_duration is not None and length >= options.segment_duration:
             return True
@@ -535,7 +567,8 @@ class Lane:
         """Open what is complete, and end what every track has left."""
         for segment in self.active:
             is_late = position - segment.start >= PATIENCE or segment.held_bytes > MAXIMUM_HELD
-            if not segment.is_open and (segment.is_complete or is_late):
+            # One whose first keyframe could not be understood has nothing yet.
+            if not segment.is_open and segment.held_bytes and (segment.is_complete or is_late):
                 segment.open()
         following = self._next
         if following is None or not following.is_open:

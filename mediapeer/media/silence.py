@@ -6,6 +6,15 @@ picture from there on.
 
 from collections.abc import Iterator
 
+#: Where so much sound is missing, silence is written, and where it is more than the other it stays a gap; in seconds.
+LEAST = 0.01
+LONGEST = 3600.0
+#: Sound is not waited for when it is later than it was last by so much, as pictures come, in seconds.
+PATIENCE = 1.0
+#: An MP4 file whose sound is so late begins with so much silence, in seconds: two packets, as the last one waits.
+#: Later than ``container.LATE_BEGINNING`` FFmpeg would not take it.
+LATE = 0.15
+FIRST = 0.03
 #: The shortest frame of Opus and the longest packet, in seconds.
 UNIT = 0.0025
 LONGEST_PACKET = 0.12

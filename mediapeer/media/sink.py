@@ -80,11 +80,7 @@ class FileSink(io.RawIOBase):
 
     def check_space(self) -> None:
         """See what is left on the disk; ``error`` tells when it is too little."""
-        status = os.fstatvfs(self._descriptor)
-        if self.error is None and status.f_bavail * status.f_frsize < self._minimum_free:
-            self.error = OSError(
-                errno.ENOSPC, f"Less than {self._minimum_free // 1_000_000} MB are left on the disk"
-            )
+        self.error = self.error or want_of_space(self._descriptor, self._minimum_free)
 
     def reserve(self, size: int) -> None:
         """Keep so many bytes aside in all, in a file without a name: it is gone with the process."""
@@ -106,3 +102,14 @@ class FileSink(io.RawIOBase):
             with contextlib.suppress(OSError):
                 self._reserve.close()
             self._reserve = None
+
+
+def want_of_space(descriptor: int, minimum_free: int) -> OSError | None:
+    """Why nothing more should be written to the disk of an open file; ``None`` while it may.
+
+    :param minimum_free: what is to be left there, in bytes.
+    """
+    status = os.fstatvfs(descriptor)
+    if status.f_bavail * status.f_frsize >= minimum_free:
+        return None
+    return OSError(errno.ENOSPC, f"Less than {minimum_free // 1_000_000} MB are left on the disk")

@@ -24,9 +24,6 @@ class _Reference:
     clock_rate: int
     arrival: float
 
-    def at(self, timestamp: int) -> float:
-        return self.seconds + signed(timestamp - self.timestamp) / self.clock_rate
-
     def agrees(self, other: "_Reference") -> bool:
         """Whether ``other``, which came later, is what this one foretells."""
         if other.clock_rate != self.clock_rate:

@@ -18,10 +18,12 @@ _MEMORY = _TICKS // 2
 MAXIMUM_REMEMBERED = 1024
 #: Received packets in one feedback: with the largest differences they are shorter than an Ethernet frame.
 _RECEIVED_PER_FEEDBACK = 400
-#: How many feedbacks are made at one go. Numbers that are far from each other take one each, and much work.
+#: How many feedbacks are made at one go. Numbers that are far from each other take one each.
 _FEEDBACKS = 16
 #: Statuses in one feedback.
 _STATUSES_PER_FEEDBACK = MAXIMUM_STATUSES // 2
+#: When so many statuses were told at one go, what is left has none: sixteen packets may speak of thousands each.
+_STATUSES_AT_ONCE = MAXIMUM_STATUSES
 
 
 class ArrivalRecorder:
@@ -59,14 +61,15 @@ class ArrivalRecorder:
         start = min(received[0], self._next)
         if start < self._next:
             received = sorted(number for number in self._arrivals if number >= start)
-        position = 0
+        position = told = 0
         for _ in range(_FEEDBACKS):
-            if position == len(received):
+            if position == len(received) or told >= _STATUSES_AT_ONCE:
                 break
             # What was lost before a long silence is not spoken of: it is no news of the path any more.
             start = max(start, received[position] - _STATUSES_PER_FEEDBACK)
             end = self._end_of_feedback(received, position, start)
             yield self._make(sender_ssrc, media_ssrc, start, received[position:end])
+            told += received[end - 1] + 1 - start
             start, position = received[end - 1] + 1, end
         # What is left has no more of them: numbers of a sender that leaps.
         self._next = received[-1] + 1
@@ -124,9 +127,8 @@ class ArrivalRecorder:
         """Let go of what is too old to be told again."""
         arrivals = self._arrivals
         oldest = self._latest - _MEMORY
-        while arrivals:
-            number = next(iter(arrivals))
-            if arrivals[number] >= oldest and len(arrivals) <= MAXIMUM_REMEMBERED:
+        for number, arrival in list(arrivals.items()):
+            if arrival >= oldest and len(arrivals) <= MAXIMUM_REMEMBERED:
                 break
             del arrivals[number]
             self._floor = max(self._floor, number + 1)

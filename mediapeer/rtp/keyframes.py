@@ -1,6 +1,6 @@
 """Whether a payload begins a picture that needs no other (a keyframe)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 
 def begins_keyframe(codec: str, payload: bytes) -> bool | None:
@@ -48,12 +48,7 @@ def _h264(payload: bytes) -> bool:
     """RFC 6184 §5.6 to §5.8: an IDR picture, or the parameter sets before it."""
     kind = payload[0] & 0x1F
     if kind == 24:  # STAP-A
-        position = 1
-        while position + 2 < len(payload):
-            if payload[position + 2] & 0x1F in (5, 7):
-                return True
-            position += 2 + int.from_bytes(payload[position : position + 2], "big")
-        return False
+        return any(first & 0x1F in (5, 7) for first in _firsts(payload, 1))
     if kind == 28:  # FU-A
         return bool(payload[1] & 0x80) and payload[1] & 0x1F in (5, 7)
     return kind in (5, 7)
@@ -64,10 +59,17 @@ def _h265(payload: bytes) -> bool:
     starts = {*range(16, 22), 32, 33, 34}
     kind = payload[0] >> 1 & 0x3F
     if kind == 48:  # an aggregation packet
-        return payload[4] >> 1 & 0x3F in starts
+        return any(first >> 1 & 0x3F in starts for first in _firsts(payload, 2))
     if kind == 49:  # a fragmentation unit
         return bool(payload[2] & 0x80) and payload[2] & 0x3F in starts
     return kind in starts
+
+
+def _firsts(payload: bytes, position: int) -> Iterator[int]:
+    """The first bytes of the NAL units in an aggregate, which begin at ``position``, each behind its length."""
+    while position + 2 < len(payload):
+        yield payload[position + 2]
+        position += 2 + int.from_bytes(payload[position : position + 2], "big")
 
 
 def _av1(payload: bytes) -> bool:

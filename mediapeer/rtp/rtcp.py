@@ -310,6 +310,13 @@ def split(data: bytes) -> list[bytes]:
     return packets
 
 
+def is_transport_feedback(packet: bytes) -> bool:
+    """Whether a packet, as :func:`split` gives it, is transport-wide feedback: the only kind of which a few bytes can
+    speak of thousands of packets.
+    """
+    return packet[1] == TRANSPORT_FEEDBACK and packet[0] & 0x1F == TRANSPORT_WIDE
+
+
 def parse(data: bytes) -> list[RtcpPacket]:
     """Read a datagram: compound, or of reduced size (RFC 5506).
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from mediapeer.rtp.assembler import FrameAssembler
 from mediapeer.rtp.clock import signed
@@ -209,7 +210,7 @@ class StreamReceiver:
         skipped = number - buffer.next
         # A step that is larger than any outage says no number.
         lost = skipped if skipped <= MAXIMUM_DROPOUT else 1
-        self._counts.lost += max(0, lost - buffer.missing)
+        self._counts.lost += lost
         self._counts.given_up += lost
         self._lost += lost
         self.gave_up = True
@@ -222,9 +223,10 @@ class StreamReceiver:
         numbers = self._buffer.skip()
         for number in numbers:
             self.nacks.remove(number)
-            self._forgone[number] = None
-        while len(self._forgone) > _REMEMBERED:
-            del self._forgone[next(iter(self._forgone))]
+        self._forgone.update(dict.fromkeys(numbers))
+        # At one go: to look for the first of a dictionary anew after each that is taken away goes past all of those.
+        for number in list(islice(self._forgone, max(0, len(self._forgone) - _REMEMBERED))):
+            del self._forgone[number]
         if numbers:
             self._counts.given_up += len(numbers)
             self._lost += len(numbers)

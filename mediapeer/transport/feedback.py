@@ -93,7 +93,6 @@ class Feedback:
         self._arrivals = ArrivalRecorder()
         self._arrivals_at = math.inf
         self._arrivals_ssrc = 0
-        self._fir_count = 0
 
     # Senders
 
@@ -126,6 +125,10 @@ class Feedback:
             self._drop(error)
             return
         for packet in packets:
+            if rtcp.is_transport_feedback(packet):
+                # What we send has no transport-wide numbers. To read a datagram full of these takes milliseconds.
+                self._counters["unasked_transport_feedback"] += 1
+                continue
             try:
                 parsed = rtcp.parse_packet(packet)
             except rtcp.RtcpError as error:
@@ -199,27 +202,28 @@ class Feedback:
         """Ask the peer for what the receiver of a section misses (RFC 4585, RFC 5104)."""
         for request in section.receiver.requests(now):
             stream = self._router.stream(request.ssrc)
+            if stream is None:
+                continue  # the router has forgotten it: it was silent for long
             if isinstance(request, KeyframeRequest):
-                self._ask_keyframe(request.ssrc, stream, section)
+                self._ask_keyframe(stream, section)
                 continue
-            if stream is not None:
-                stream.nack_count += 1
+            stream.nack_count += 1
             nack = rtcp.Nack(self.ssrc, request.ssrc, request.sequence_numbers)
             self._send_feedback(nack.serialize(), section.routes.reduced_size)
 
-    def _ask_keyframe(self, ssrc: int, stream: InboundStream | None, section: MediaSection) -> None:
-        """By a Picture Loss Indication, or by a Full Intra Request where only that was negotiated."""
+    def _ask_keyframe(self, stream: InboundStream, section: MediaSection) -> None:
+        """By a Picture Loss Indication, or by a Full Intra Request where only that was negotiated.
+
+        Requests are numbered for each source by itself (RFC 5104 §4.3.1.1).
+        """
         feedback, is_reduced = section.section.feedback, section.routes.reduced_size
         if "ccm fir" in feedback and "nack pli" not in feedback:
-            self._fir_count = (self._fir_count + 1) & 0xFF
-            if stream is not None:
-                stream.fir_count += 1
-            request = rtcp.FullIntraRequest(self.ssrc, [(ssrc, self._fir_count)])
+            stream.fir_count += 1
+            request = rtcp.FullIntraRequest(self.ssrc, [(stream.ssrc, stream.fir_count & 0xFF)])
             self._send_feedback(request.serialize(), is_reduced)
         else:
-            if stream is not None:
-                stream.pli_count += 1
-            self._send_feedback(rtcp.PictureLossIndication(self.ssrc, ssrc).serialize(), is_reduced)
+            stream.pli_count += 1
+            self._send_feedback(rtcp.PictureLossIndication(self.ssrc, stream.ssrc).serialize(), is_reduced)
 
     def _send_feedback(self, data: bytes, is_reduced: bool) -> None:
         """Send feedback, alone where the peer takes that.

@@ -175,6 +175,23 @@ def test_a_recording_goes_with_all_its_files_and_no_others(catalog: Catalog) -> 
     assert not catalog.delete("talk")
 
 
+def test_many_recordings_cost_no_more_each(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name in ("_is_part_of", "_read"):
+        method = getattr(Catalog, name)
+        monkeypatch.setattr(Catalog, name, lambda *args, _method=method: asked.append("") or _method(*args))
+    for number in range(100):
+        put(catalog.directory, f"2026-01-02_{number}.webm")
+        note(catalog.directory, f"2026-01-02_{number}", (f"2026-01-02_{number}.webm", 0, 4))
+    assert {len(entry.files) for entry in catalog.list()} == {2}
+    assert len(asked) < 400
+    asked.clear()
+    entry = catalog.describe("2026-01-02_7")
+    assert entry is not None
+    assert len(entry.files) == 2
+    assert len(asked) < 5
+
+
 def test_a_manifest_takes_no_other_recordings_files_with_it(catalog: Catalog) -> None:
     put(catalog.directory, "talk.webm", "other.webm", "other.png")
     note(catalog.directory, "talk", ("talk.webm", 0, 4), ("other.webm", 4, 4), snapshot="other.png")

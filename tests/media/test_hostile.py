@@ -11,17 +11,22 @@ from typing import Any
 import av
 import pytest
 
-from mediapeer.media import RecordingError, snapshot
+from mediapeer.media import RecordingError, segments, snapshot
 from mediapeer.media.catalog import Catalog
-from mediapeer.media.manifest import Manifest, read_manifest
+from mediapeer.media.container import StreamFormat, create_file
+from mediapeer.media.job import MAXIMUM_ID
+from mediapeer.media.manifest import Gap, Manifest, ManifestTrack, Segment, read_manifest
 from mediapeer.media.probe import ProbeError, first_picture, open_media
-from mediapeer.media.segments import CHANGES, MAXIMUM_CHANGES
+from mediapeer.media.recorder import MAXIMUM_TRACKS
+from mediapeer.media.segments import CHANGES, MAXIMUM_CHANGES, MAXIMUM_GAPS
 from mediapeer.media.silence import is_silence
+from mediapeer.media.sink import FileSink
 from mediapeer.media.writer import SharedWriter
 from mediapeer.rtp.frame import EncodedFrame
 from tests.media.encoded import (
     BEGIN,
     FakeTrack,
+    Piece,
     bitstream,
     packets,
     pictures,
@@ -101,6 +106,55 @@ async def test_a_peer_that_never_settles_ends_no_recording(tmp_path: pathlib.Pat
     assert len(summary.files) < MAXIMUM_CHANGES
 
 
+async def test_keyframes_of_ever_other_sizes_do_not_hold_up_other_recordings(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To take each apart took a quarter of the thread that writes all of them, for each track."""
+    taken: list[bytes] = []
+    configure = segments.configuration_of
+    monkeypatch.setattr(segments, "configuration_of", lambda *args: taken.append(b"") or configure(*args))
+    video = FakeTrack("video")
+    recording, clock, writer = recorder(tmp_path / "call", video)
+    sizes = [bitstream("h264", 1)[0], bitstream("h264", 1, 640, 360)[0]]
+    for index in range(200):
+        clock.now = BEGIN + index / 200
+        piece = sizes[index % 2]
+        size = piece.width, piece.height
+        video.give(EncodedFrame("h264", piece.data, 1, index * 450, 90_000, clock.now, True, 96, *size))
+    writer.turn()
+    assert 2 < len(taken) <= 11
+    assert (await recording.stop()).error is None
+
+
+def test_sound_that_comes_late_is_in_the_file_to_its_last_packet(tmp_path: pathlib.Path) -> None:
+    """Its first packets are put off to what is written, one as soon after the other as the file can tell apart."""
+    sink = FileSink(tmp_path / "call.mp4", 0)
+    formats = [StreamFormat("video", "h264", 90_000, 320, 240), StreamFormat("audio", "opus", 48_000)]
+    file = create_file("mp4", sink, formats, [b"", b""])
+    for index, piece in enumerate(bitstream("h264", 30)):
+        file.write(0, piece.data, index * 3000, 3000, piece.is_keyframe)
+    for index, data in enumerate(sound("opus", 12)):
+        file.write(1, data, index * 1800, 1800, True)
+    file.close()
+    assert len(times(tmp_path / "call.mp4", "audio")) == 12
+
+
+async def test_no_later_file_begins_with_what_cannot_be_understood(tmp_path: pathlib.Path) -> None:
+    """The parameter sets of its first keyframe are a file's: without them nobody can open it, nor hear the sound."""
+    video, audio = FakeTrack("video"), FakeTrack("audio")
+    recording, clock, writer = recorder(tmp_path / "call", video, audio, segment_duration=1)
+    pieces = list(bitstream("h264", 60, gop=15))
+    for index in (30, 45):
+        _, start, slices = pieces[index].data.rpartition(b"\0\0\1\x65")
+        pieces[index] = Piece(start + slices, True, 320, 240)
+    pieces += bitstream("h264", 15)
+    play(clock, writer, pictures(video, pieces, "h264"), packets(audio, sound("opus", 125)))
+    summary = await recording.stop()
+    assert summary.error is None
+    assert sum(len(times(path, "audio")) for path in summary.files) == 125
+    assert len(times(summary.files[-1], "video")) == 15
+
+
 async def test_what_is_held_for_a_file_is_bounded(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,9 +173,24 @@ async def test_what_is_held_for_a_file_is_bounded(
     await recording.stop()
 
 
+def test_the_longest_manifest_that_peers_can_cause_is_read() -> None:
+    """Where it is not, each file counts as a recording of its own, and deleting the recording leaves all but one."""
+    ids = ["\\" * (MAXIMUM_ID - 3) + f"-{number}" for number in range(MAXIMUM_TRACKS)]
+    gaps = [Gap(100_000.0001, 100_000.0001)] * MAXIMUM_GAPS
+    tracks = [ManifestTrack(id_, "audio", "opus", cname="\\" * 255, gaps=gaps) for id_ in ids]
+    date = "2026-11-22T05:00:00.000+00:00"
+    segments = [Segment("x" * 40, "webm", 1e5, 1e5, 10**10, date, ids)] * MAXIMUM_CHANGES
+    text = Manifest("x", date, tracks=tracks, segments=segments).to_json()
+    assert len(Manifest.from_json(text.encode()).segments) == MAXIMUM_CHANGES
+
+
 async def test_ids_that_peers_choose(tmp_path: pathlib.Path) -> None:
     """They may be as long as a line, and the same for two tracks."""
-    tracks = [FakeTrack("audio", id="x"), FakeTrack("video", id="x"), FakeTrack("audio", id="y" * 8000)]
+    tracks = [
+        FakeTrack("audio", id="x"),
+        FakeTrack("video", id="x"),
+        FakeTrack("audio", id="\U0001f600" * 13),
+    ]
     recording, clock, writer = recorder(tmp_path / "call", *tracks)
     play(
         clock,
@@ -134,7 +203,7 @@ async def test_ids_that_peers_choose(tmp_path: pathlib.Path) -> None:
     manifest = read_manifest(tmp_path / "call.json")
     ids = [track.id for track in manifest.tracks]
     assert len(set(ids)) == 3
-    assert max(map(len, ids)) < 200
+    assert max(map(len, ids)) < 10
     assert sorted(manifest.segments[0].tracks) == sorted(ids)
 
 

@@ -352,9 +352,10 @@ async def test_a_track_that_comes_later(tmp_path: pathlib.Path) -> None:
     assert video.consumers == []
     play(clock, writer, packets(audio, sound("opus"), start=4.0, timestamp=192_000))
     summary = await recording.stop()
-    assert [file.name for file in summary.files] == ["call.webm", "call-2.webm"]
-    assert [decode_errors(file) for file in summary.files] == ["", ""]
+    assert [file.name for file in summary.files] == ["call.webm", "call-2.webm", "call-3.webm"]
+    assert [decode_errors(file) for file in summary.files] == ["", "", ""]
     assert len(times(summary.files[1], "video")) == 60
+    assert [stream["codec_type"] for stream in probe(summary.files[2])["streams"]] == ["audio"]
     assert sum(len(times(file, "audio")) for file in summary.files) == 300
 
 
@@ -385,6 +386,35 @@ async def test_messages_are_kept(tmp_path: pathlib.Path) -> None:
     data = read_manifest(tmp_path / "call.json").data
     assert data is not None
     assert data.messages == 2
+
+
+async def test_messages_that_are_too_many_are_told_of(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mediapeer.media.job.MAXIMUM_DATA", 500)
+    monkeypatch.setattr("mediapeer.media.queue.MAXIMUM_BYTES", 1500)
+    channel = Channel("chat")
+    recording, _, writer = recorder(tmp_path / "call")
+    recording.record_channel(channel)
+    for turn in range(2):
+        for _ in range(20 + turn):
+            channel.emit("x" * 50)
+        writer.turn()
+    assert recording.statistics["messages_dropped"] == 36
+    assert (await recording.stop()).error is None
+    data = read_manifest(tmp_path / "call.json").data
+    assert data is not None
+    assert (data.messages, data.dropped) == (5, 36)
+
+
+async def test_messages_leave_room_on_the_disk_too(tmp_path: pathlib.Path) -> None:
+    channel = Channel("chat")
+    recording, _, writer = recorder(tmp_path / "call", minimum_free=1 << 60)
+    recording.record_channel(channel)
+    channel.emit("héllo")
+    writer.turn()
+    assert recording.state is RecordingState.FAILED
+    assert "MB are left on the disk" in (recording.error or "")
 
 
 class Channel:

@@ -1,6 +1,7 @@
 """A sender in virtual time, on a transport that keeps what it is given."""
 
 import asyncio
+import dataclasses
 import inspect
 import itertools
 from collections.abc import Callable
@@ -421,6 +422,23 @@ async def test_after_frames_may_come_packets(network: Network, encoder: FakeEnco
 
 
 @virtual
+async def test_encoded_packets_have_the_payload_type_that_was_negotiated_last(network: Network) -> None:
+    scene = Scene("video", VP8, RTX)
+    await scene.play(2, item=encoded)
+    scene.sender.start(parameters("video", VP8))
+    await scene.play(2, first=2, item=encoded)
+    [vp8] = [codec for codec in parameters("video").codecs if codec.payloadType == VP8]
+    negotiated = parameters("video", VP8)
+    negotiated.codecs = [dataclasses.replace(vp8, payloadType=120)]
+    scene.sender.start(negotiated)
+    await scene.play(2, first=4, item=encoded)
+    packets = scene.transport.packets()
+    assert [packet.payload_type for packet in packets] == [VP8, VP8, VP8, VP8, 120, 120]
+    assert numbers(packets) == [0, 1, 2, 3, 4, 5]
+    await scene.sender.stop()
+
+
+@virtual
 async def test_the_format_is_that_of_the_tracks_codec(network: Network) -> None:
     scene = Scene("video", VP8, VP9)
     scene.track.codec = "vp9"  # type: ignore[attr-defined]
@@ -598,7 +616,12 @@ async def test_reports_go_out_each_second_while_something_is_sent(
         "the first at once: lips are in sync by it"
     )
     await asyncio.sleep(30)
-    assert len(scene.transport.reports()) <= len(reports) + 1, "none while nothing is sent"
+    before = len(scene.transport.reports())
+    assert before <= len(reports) + 1, "none while nothing is sent"
+    await scene.play(90, first=1200)
+    assert len(scene.transport.reports()) >= before + 2, "and then again"
+    compounds = [rtcp.parse(data) for _, data in scene.transport.sent if is_rtcp(data)]
+    assert {compound[1].cnames[scene.sender.ssrc] for compound in compounds} == {"name"}
     await scene.sender.stop()
 
 

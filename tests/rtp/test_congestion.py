@@ -56,6 +56,15 @@ def test_arrivals_are_right_to_250_microseconds_and_no_error_adds_up() -> None:
     assert not scene.lost
 
 
+def test_what_is_too_much_for_one_feedback_is_told_in_several_that_join() -> None:
+    scene = Scene()
+    scene.give(*((65_000 + number, 1.0 + number / 10_000) for number in range(1000) if number % 100))
+    scene.tell()
+    assert len(scene.feedbacks) == 3
+    assert len(scene.told) == 990
+    assert scene.lost == {65_000 + number & 0xFFFF for number in range(100, 1000, 100)}
+
+
 def test_what_is_missing_is_told_also_between_two_feedbacks() -> None:
     scene = Scene()
     scene.give((65533, 1.0), (65534, 1.01))
@@ -189,3 +198,20 @@ def test_numbers_that_leap_do_not_take_a_feedback_each() -> None:
     assert len(list(scene.recorder.feedback(1, 2))) <= 16
     scene.give((5, 1.2))
     assert len(list(scene.recorder.feedback(1, 2))) <= 16
+
+
+def test_numbers_that_leap_are_not_worth_thousands_of_statuses_each() -> None:
+    """Sixteen packets every tenth of a second kept a tenth of a core at work."""
+    scene = Scene()
+    for batch in range(3):
+        before = len(scene.feedbacks)
+        scene.give(*(((batch * 16 + index) * 4000, 100 + batch / 10) for index in range(16)))
+        scene.tell()
+        assert (
+            sum(len(feedback.deltas) for feedback in scene.feedbacks[before:]) <= 1.5 * rtcp.MAXIMUM_STATUSES
+        )
+    # Whoever sends as he should is told of all that comes after.
+    scene.told.clear()
+    scene.give(*((200_000 + index, 101 + index / 10_000) for index in range(900)))
+    scene.tell()
+    assert len(scene.told) == 900

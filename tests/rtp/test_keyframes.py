@@ -18,10 +18,15 @@ from mediapeer.rtp.keyframes import begins_keyframe
         ("vp8", "90 80 85 01 00", True),
         ("vp8", "90 e0 85 01 07 20 00", True),
         ("vp8", "90 e0 85 01 07 20 01", False),
+        ("vp8", "90 40 07 00", True),  # without a picture ID
+        ("vp8", "90 10 05 01 00", False),
         ("vp9", "08 00", True),
         ("vp9", "48 00", False),
         ("vp9", "a8 05 00", True),
         ("vp9", "a8 05 02", False),  # an upper spatial layer
+        ("vp9", "88 05 0e", True),  # without layers
+        ("vp9", "28 00 07", True),  # without a picture ID
+        ("vp9", "28 02 07", False),
         ("vp9", "a0 05 00", False),  # not the beginning of a frame
         ("h264", "65 88", True),
         ("h264", "67 42", True),
@@ -34,8 +39,11 @@ from mediapeer.rtp.keyframes import begins_keyframe
         ("h265", "26 01", True),
         ("h265", "02 01", False),
         ("h265", "60 01 00 02 40 01", True),
+        ("h265", "60 01 00 03 46 01 10 00 03 40 01 0c", True),  # behind a delimiter
+        ("h265", "60 01 00 03 46 01 10 00 03 02 01 80", False),
         ("h265", "62 01 93", True),
         ("h265", "62 01 13", False),
+        ("h265", "62 01 81", False),
         ("av1", "18", True),
         ("av1", "10", False),
     ],

@@ -179,6 +179,42 @@ def test_what_a_layer_that_is_let_go_misses_is_given_up() -> None:
     assert (counts.lost, counts.given_up) == (2, 2)
 
 
+def test_a_better_layer_needs_nothing_that_the_one_before_waited_for() -> None:
+    """That one had taken over without its keyframe, and was asked for it."""
+    scene, full, half, quarter = simulcast()
+    key(scene, half)
+    scene.stream(half).ended = True
+    scene.pictures(2, quarter)
+    assert scene.receiver.current is scene.stream(quarter)
+    assert len(scene.frames) == 1
+    key(scene, full)
+    scene.keyframe_requests.clear()
+    scene.pictures(60, full)
+    assert [frame.ssrc for frame in scene.frames[1:]] == 61 * [1]
+    assert scene.keyframe_requests == []
+
+
+def test_a_source_that_takes_over_is_asked_as_often_as_the_first_was_at_first() -> None:
+    scene, full, _, quarter = simulcast()
+    scene.pictures(240, full)
+    scene.stream(full).ended = True
+    scene.keyframe_requests.clear()
+    scene.pictures(45, quarter)
+    assert [ssrc for _, ssrc in scene.keyframe_requests] == [3, 3]
+
+
+def test_what_a_source_misses_that_gives_way_is_given_up() -> None:
+    scene, full, _, quarter = simulcast()
+    key(scene, full)
+    full.number += 2
+    scene.picture(full)
+    scene.stream(full).ended = True
+    key(scene, quarter)
+    assert scene.receiver.current is scene.stream(quarter)
+    counts = scene.receiver.counts
+    assert (counts.lost, counts.given_up) == (2, 2)
+
+
 def test_a_goodbye_makes_a_layer_give_way_at_once() -> None:
     scene, full, _, quarter = simulcast()
     key(scene, full, quarter)

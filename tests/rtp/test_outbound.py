@@ -80,6 +80,22 @@ def test_a_lost_packet_comes_again_as_rtx() -> None:
     assert scene.stream.packets_sent == 3
 
 
+def test_retransmissions_have_numbers_of_their_own_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 4588 §4: else they would be replays to SRTP, or count as lost. The marker is the original's."""
+    monkeypatch.setattr(random, "randrange", lambda stop: stop - 1)
+    stream = OutboundStream(SSRC, RTX_SSRC)
+    stream._rtx_sequence_number = 0xFFFF
+    for number in range(4):
+        stream.packet(b"payload", 3000, 96, 0.0, NTP, marker=number == 2, rtx_payload_type=RTX)
+    again = [RtpPacket.parse(data) for data in stream.retransmit([0x8001, 0x7FFF, 0x8000], 0.01, NTP)]
+    assert [packet.sequence_number for packet in again] == [0xFFFF, 0, 1]
+    assert [int.from_bytes(packet.payload[:2], "big") for packet in again] == [0x8001, 0x7FFF, 0x8000]
+    assert [packet.marker for packet in again] == [True, False, False]
+    stream.retransmit([0x8002], 0.02, NTP)
+    assert stream.nack_count == 2
+    assert (stream.retransmitted_packets_sent, stream.retransmitted_bytes_sent) == (4, 4 * len(b"payload"))
+
+
 def test_without_rtx_it_is_the_same_packet_byte_for_byte() -> None:
     """SRTP would use one keystream for two packets else."""
     scene = Scene()
@@ -142,6 +158,13 @@ def test_reports_relate_the_two_clocks() -> None:
     assert later.rtp_timestamp - told.rtp_timestamp == 90000
 
 
+def test_the_earliest_frame_says_how_the_clocks_go_together() -> None:
+    clock = MediaClock()
+    for timestamp, late in [(0, 0.1), (9000, 0.03), (18000, 0.08), (27000, 0.2)]:
+        clock.note(timestamp, 100.0 + timestamp / 90000 + late, 90000)
+    assert clock.timestamp_at(100.43) == pytest.approx(0.4 * 90000, abs=1)
+
+
 def test_a_timeline_that_jumps_is_followed_at_once() -> None:
     clock = MediaClock()
     clock.note(0, 100.0, 90000)
@@ -172,6 +195,10 @@ def test_the_round_trip_is_measured_by_what_answers_a_report() -> None:
         stream.receive_report(wrong, 2.0)
         assert stream.remote.round_trip_time == pytest.approx(0.25, abs=0.001)
     assert stream.remote.round_trip_time_measurements == 1
+    stream.receive_report(block(first, delay=1.25), 2.75)
+    assert stream.remote.round_trip_time == pytest.approx(0.5, abs=0.001)
+    assert stream.remote.total_round_trip_time == pytest.approx(0.75, abs=0.002)
+    assert stream.remote.round_trip_time_measurements == 2
 
 
 def test_the_end_is_told_after_a_last_report() -> None:

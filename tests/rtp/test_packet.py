@@ -25,6 +25,11 @@ def test_a_packet_with_everything_is_read() -> None:
     assert packet.header_length + len(packet.payload) + packet.padding_length == len(data)
 
 
+def test_padding_may_be_its_count_alone() -> None:
+    packet = RtpPacket.parse(rtp(7, b"payload", padding=1))
+    assert (packet.payload, packet.padding_length) == (b"payload", 1)
+
+
 @given(st.dictionaries(st.integers(1, 14), st.binary(min_size=1, max_size=16), max_size=8))
 def test_one_byte_elements_are_read(elements: dict[int, bytes]) -> None:
     block = one_byte_elements(elements)

@@ -45,12 +45,16 @@ def begins(codec: str, payload: str) -> bool:
         ("90 20 80", 2),
         ("90 e0 11 05 40", 1),
         ("90 f0 92 34 05 c5", 3),
+        ("58", None),  # bits that are reserved, here and below
+        ("d8 af 92 34 8f", 2),
     ],
 )
 def test_vp8_descriptors(descriptor: str, temporal_layer: int | None) -> None:
     unit = depacketize("vp8", f"{descriptor} {KEYFRAME}", "00 bb cc")
     assert unit == (bytes.fromhex(KEYFRAME + "bb cc"), True, 320, 240, None, temporal_layer, None)
-    assert depacketize("vp8", f"{descriptor} 31 00", "81 80 92 34 bb").data == bytes.fromhex("31 00 bb")
+    assert depacketize("vp8", f"{descriptor} 31 00", "81 80 92 34 bb") == (
+        bytes.fromhex("31 00 bb"), False, None, None, None, temporal_layer, None
+    )  # fmt: skip
     assert begins("vp8", f"{descriptor} 31 00")
 
 
@@ -176,6 +180,43 @@ def test_vp9_has_no_ninth_layer() -> None:
         depacketize("vp9", *[f"0c {VP9_DELTA}"] * 9)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        [(0b10, 2), (0, 2), (0, 4), (0x498342, 24), (2, 3), (0, 1)],
+        [(0b10, 2), (0, 2), (0, 4), (0x498342, 24), (7, 3)],  # sRGB
+        [(0b10, 2), (2, 2), (0, 4), (0x498342, 24), (2, 3), (0, 1), (0, 3)],  # profile 1: low bit first
+        [(0b10, 2), (2, 2), (0, 4), (0x498342, 24), (7, 3), (0, 1)],
+        [(0b10, 2), (1, 2), (0, 4), (0x498342, 24), (1, 1), (2, 3), (0, 1)],  # profile 2
+        [(0b10, 2), (3, 2), (0, 1), (0, 4), (0x498342, 24), (1, 1), (2, 3), (0, 1), (0, 3)],
+        [(0b10, 2), (3, 2), (0, 1), (0, 4), (0x498342, 24), (1, 1), (7, 3), (0, 1)],
+    ],
+)
+def test_vp9_profiles(header: list[tuple[int, int]]) -> None:
+    """VP9 specification §6.2 and §6.2.2: what stands before the size of a keyframe."""
+    unit = depacketize("vp9", "08" + write_bits(*header, (641, 16), (362, 16), (0, 32)).hex())
+    assert (unit.is_keyframe, unit.width, unit.height) == (True, 642, 363)
+
+
+def test_vp9_packets() -> None:
+    """RFC 9628 §4.2: I with a picture ID of 15 bits, P unless it is a keyframe, B and E at the ends."""
+    packetizer = packetizer_for("vp9")
+    assert packetizer is not None
+    frames = [packetizer.packetize(b"abcdefghi", is_keyframe=key, maximum=6) for key in (True, False)]
+    assert [[payload[0] for payload in frame] for frame in frames] == [[0x88, 0x80, 0x84], [0xC8, 0xC0, 0xC4]]
+    assert [b"".join(payload[3:] for payload in frame) for frame in frames] == [b"abcdefghi"] * 2
+    assert [payload[1:3] for payload in frames[0]] == [frames[0][0][1:3]] * 3
+    [whole] = packetizer.packetize(b"abc", is_keyframe=False, maximum=6)
+    assert whole[0] == 0xCC
+    numbers = [int.from_bytes(payload[1:3], "big") for payload in (frames[0][0], frames[1][0], whole)]
+    while numbers[-1] != 0x8001:
+        [payload] = packetizer.packetize(b"abc", is_keyframe=False, maximum=6)
+        numbers.append(int.from_bytes(payload[1:3], "big"))
+        assert len(numbers) < 0x9000
+    assert all(number & 0x8000 for number in numbers)
+    assert all((b - a) & 0x7FFF == 1 for a, b in itertools.pairwise(numbers))
+
+
 # H.264
 
 SPS = "67 42 c0 1e da 02 80 f6 c0 44 00 00 03 00 04 00 00 03 00 f0 3c 58 ba 80"  # 640 × 480
@@ -199,10 +240,17 @@ def test_h264_fragments() -> None:
     assert unit.is_keyframe
 
 
+def test_h264_passes_over_what_is_reserved() -> None:
+    """RFC 6184 §5.2, table 1."""
+    unit = depacketize("h264", "1e 01 02", "61 9a", "00 01", "1f", "61 40")
+    assert unit.data == bytes.fromhex(f"{START} 61 9a {START} 61 40")
+
+
 @pytest.mark.parametrize(
     "payloads",
     [
         ("",),
+        ("61 9a", "79 00 00 00 02 61 40"),  # STAP-B, which the modes 0 and 1 have not
         ("78 00 05 61 9a",),
         ("78 00 00",),
         ("78",),
@@ -212,6 +260,9 @@ def test_h264_fragments() -> None:
         ("7c 05 88",),
         ("7c 85 88",),
         ("7c 85 88", "7c 85 88"),
+        ("7c 85 88", "7c 85 88", "7c 45 20"),
+        ("7c 85", "7c 45 88"),
+        ("06 05 01", "7c 85 88"),
         ("7c 85 88", "7c 41 88"),  # of another unit
         ("7c 85 88", "61 9a"),
         ("7c 85 88", "61 9a", "7c 45 20"),
@@ -274,6 +325,25 @@ def test_h264_keyframes_get_the_parameter_sets_that_came_last() -> None:
         unit = depacketizer.depacketize(given)
         assert split_units(unit.data) == expected
         assert (unit.width, unit.height) == (640, 480)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_each_parameter_set_is_kept_as_it_was_told_last(codec: str) -> None:
+    """By kind and number, however often they are told: with each keyframe, for hours."""
+    depacketizer = depacketizer_for(codec, 90000)
+    assert depacketizer is not None
+    if codec == "h264":
+        sets = [bytes.fromhex(SPS), b"\x68" + write_bits(0, 7), b"\x68" + write_bits(1, 7)]
+        newer, keyframe = b"\x68" + write_bits(1, 9), b"\x65\x88\x80"
+    else:
+        heads = [b"\x40\x01\x0c", b"\x40\x01\x1c", h265_sps(0, 1, 640, 480)]
+        sets = [*heads, b"\x44\x01" + write_bits(0, 7), b"\x44\x01" + write_bits(1, 7)]
+        newer, keyframe = b"\x44\x01" + write_bits(1, 9), b"\x26\x01\x80"
+    for _ in range(300):
+        depacketizer.depacketize([*sets, keyframe])
+    assert split_units(depacketizer.depacketize([keyframe]).data) == [*sets, keyframe]
+    depacketizer.depacketize([newer, keyframe])
+    assert split_units(depacketizer.depacketize([keyframe]).data) == [*sets[:-1], newer, keyframe]
 
 
 def test_parameter_sets_that_are_kept_are_bounded() -> None:
@@ -355,6 +425,16 @@ def h264_sps(profile: int, *high: int | tuple[int, int], tail: tuple[int | tuple
             h264_sps(244, 3, (0, 1), 0, 0, (0, 1), (1, 1), (0, 1), (1, 1), *[2] * 8, (0, 10),
                      tail=(39, 29, (1, 1), (1, 1), (1, 1), 1, 1, 3, 4)), (638, 473),
         ),
+        # Scaling lists: one whole of sixteen, one that leaves off, and one of 64 (H.264 §7.3.2.1.1.1).
+        (
+            h264_sps(100, 1, 0, 0, (0, 1), (1, 1), (1, 1), *[1] * 16, (1, 1), *[1] * 3, 22, (0, 4), (1, 1),
+                     *[1, 2] * 32, (0, 1), tail=(39, 29, (1, 1), (1, 1), (0, 1))), (640, 480),
+        ),
+        # An order of pictures that is told by a cycle (§7.3.2.1.1).
+        (
+            b"\x67" + write_bits((66, 8), (0, 8), (30, 8), 0, 0, 1, (0, 1), 3, 4, 2, 5, 6, 1, (0, 1), 39, 29,
+                                 (1, 1), (1, 1), (0, 1)), (640, 480),
+        ),
         # Monochrome, without cropping.
         (h264_sps(100, 0, 0, 0, (0, 1), (0, 1), tail=(19, 14, (1, 1), (1, 1), (0, 1))), (320, 240)),
     ],
@@ -387,16 +467,31 @@ def test_small_units_of_h264_are_put_together() -> None:
     assert packetizer.packetize(data, is_keyframe=True, maximum=100) == [
         bytes.fromhex(f"78 00 18 {SPS} 00 04 {PPS} 00 04 65 88 80 10")
     ]
+    assert len(packetizer.packetize(data, is_keyframe=True, maximum=39)) == 1
     assert packetizer.packetize(data, is_keyframe=True, maximum=38) == [
         bytes.fromhex(f"78 00 18 {SPS} 00 04 {PPS}"),
         bytes.fromhex("65 88 80 10"),
     ]
+    # RFC 6184 §5.7: the most important of all, and broken if one is.
+    for kinds, header in [("06 41 21", "58"), ("06 06 06", "18"), ("21 c1 01", "d8")]:
+        data = b"".join(b"\x00\x00\x01" + bytes([kind, 0x9A]) for kind in bytes.fromhex(kinds))
+        [payload] = packetizer.packetize(data, is_keyframe=False, maximum=100)
+        assert payload[:1] == bytes.fromhex(header)
     large = b"\x00\x00\x01\x61" + bytes([0xAB] * 21)
     assert packetizer.packetize(large, is_keyframe=False, maximum=10) == [
         b"\x7c\x81" + b"\xab" * 7,
         b"\x7c\x01" + b"\xab" * 7,
         b"\x7c\x41" + b"\xab" * 7,
     ]
+
+
+def test_in_mode_0_units_of_h264_go_alone_and_whole() -> None:
+    packetizer = packetizer_for("h264", {"packetization-mode": "0"})
+    assert packetizer is not None
+    data = bytes.fromhex(f"{START} 68 ce {START} 65 88 80 10")
+    assert packetizer.packetize(data, is_keyframe=True, maximum=4) == [b"\x68\xce", b"\x65\x88\x80\x10"]
+    with pytest.raises(PayloadError, match="4 bytes"):
+        packetizer.packetize(data, is_keyframe=True, maximum=3)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x00\x01", b"ab\x00\x00\x01\x61\x9a", b"\x00\x00\x00\x09\x61"])
@@ -449,6 +544,28 @@ def test_h265_payloads() -> None:
     assert depacketize("h265", "02 03 80") == Unit(
         bytes.fromhex(f"{START} 02 03 80"), False, None, None, None, 2
     )
+
+
+@pytest.mark.parametrize("window", [(0, 400, 0, 0), (0, 0, 300, 0), (1 << 20, 0, 0, 0)])
+def test_h265_sizes_that_make_no_sense(window: tuple[int, ...]) -> None:
+    unit = depacketize("h265", h265_sps(0, 1, 640, 480, *window).hex(), "26 01 80 10")
+    assert (unit.is_keyframe, unit.width, unit.height) == (True, None, None)
+
+
+def test_small_units_of_h265_are_put_together() -> None:
+    """RFC 7798 §4.4.2: of the lowest layer and temporal layer that is among them, and broken if one is."""
+    packetizer = packetizer_for("h265")
+    assert packetizer is not None
+    for units, header in [
+        ("40 01 0c/42 03 0d/44 02 0e", "60 01"),
+        ("03 0b aa/03 12 bb", "61 0a"),  # the layers 33 and 34
+        ("02 0b aa/03 02 bb", "60 0a"),  # the layers 1 and 32
+        ("02 01 aa/82 01 bb", "e0 01"),
+    ]:
+        parts = [bytes.fromhex(unit) for unit in units.split("/")]
+        data = b"".join(b"\0\0\1" + part for part in parts)
+        [payload] = packetizer.packetize(data, is_keyframe=False, maximum=100)
+        assert payload == bytes.fromhex(header) + b"".join(b"\0\3" + part for part in parts)
 
 
 def test_h265_keyframes_get_the_parameter_sets_that_came_last() -> None:
@@ -511,6 +628,40 @@ def test_where_h265_begins(payload: str, expected: bool) -> None:
     assert begins("h265", payload) is expected
 
 
+@pytest.mark.parametrize(
+    ("codec", "first", "later"),
+    [("h264", "7c 85", "7c 05"), ("h265", "62 01 93", "62 01 13")],
+)
+def test_nal_units_within_another_are_counted_too(codec: str, first: str, later: str) -> None:
+    """For each that a decoder finds it takes kilobytes: three million bytes of start codes were three gigabytes."""
+    few, many = ("00 00 01 41" * count for count in (1000, 1400))
+    ends = later.replace("05", "45").replace("13", "53")
+    unit = depacketize(codec, f"{first} {few}", f"{later} {few}", f"{ends} {few}")
+    assert unit.is_keyframe
+    with pytest.raises(PayloadError, match="too many"):
+        depacketize(codec, f"{first} {many}", f"{later} {many}", f"{ends} {many}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "module", "head", "unit", "slices"),
+    [
+        ("h264", "h264", "78", "00 0c 67 64 00 1e ac d9 40 a0 2f {:02x} 00 00", "00 02 65 88"),
+        ("h265", "h265", "60 01", "00 0c 42 01 01 01 60 00 00 03 00 {:02x} 03 00", "00 03 26 01 80"),
+    ],
+)
+def test_of_hundreds_of_parameter_sets_few_are_read(
+    codec: str, module: str, head: str, unit: str, slices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet of them took three milliseconds."""
+    read: list[bytes] = []
+    target = f"mediapeer.rtp.payload.{module}.sequence_size"
+    size = {"h264": (320, 240), "h265": (0, (320, 240))}[codec]
+    monkeypatch.setattr(target, lambda unit: read.append(unit) or size)
+    made = depacketize(codec, f"{head} {' '.join(unit.format(number) for number in range(95))} {slices}")
+    assert (made.is_keyframe, made.width, made.height) == (True, 320, 240)
+    assert len(read) == 16
+
+
 # AV1
 
 SEQUENCE = "0a 0b 00 00 00 04 3c ff bc 4a f9 00 40"  # with its size; 320 × 240
@@ -567,11 +718,22 @@ def test_av1_keyframes_get_the_sequence_header_that_came_last() -> None:
         ("10 32 01 aa bb",),  # more than one in an element
         ("10 34",),
         ("10 10",),  # nothing but a delimiter
+        ("00" + " 01 78" * 129,),  # more elements than any picture has tiles
     ],
 )
 def test_broken_av1(payloads: tuple[str, ...]) -> None:
     with pytest.raises(PayloadError):
         depacketize("av1", *payloads)
+
+
+@pytest.mark.parametrize("again", ["18 88", "38 88", "30 30"])
+def test_a_temporal_unit_of_av1_has_no_frames_without_end(again: str) -> None:
+    """Each may be a picture shown again, in three bytes, for which a decoder takes 14 MB."""
+    element = f"02 {again}"
+    few, many = (" ".join([f"00 0c {BARE_SEQUENCE} 03 {KEY}", *[element] * count]) for count in (7, 8))
+    assert depacketize("av1", few).is_keyframe
+    with pytest.raises(PayloadError, match="too many frames"):
+        depacketize("av1", many)
 
 
 @pytest.mark.parametrize(
@@ -642,11 +804,15 @@ def test_leb128_has_an_end() -> None:
 @pytest.mark.parametrize(
     ("packet", "duration"),
     [
+        ("00", 480),
         ("08", 960),  # SILK at 8 kHz, 20 ms: a packet of nothing but its TOC (DTX)
+        ("10", 1920),
         ("18 00", 2880),
         ("60 00", 480),  # hybrid
         ("78 00", 960),
         ("e0 00", 120),  # CELT, 2.5 ms
+        ("e8 00", 240),
+        ("f0 00", 480),
         ("f8 ff fe", 960),
         ("f9 00", 1920),
         ("fa 00", 1920),

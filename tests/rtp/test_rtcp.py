@@ -210,6 +210,7 @@ def test_the_chunks_of_the_draft(rest: str, deltas: list[int | None]) -> None:
     [
         ([1], "2001 01"),
         ([None] * 20 + [5], "0014 2001 05"),
+        ([None] * 8192, "1fff 0001"),  # a run has 13 bits
         ([1, None] * 7 + [1], "aaaa 2001" + "01" * 8),
         # Seven, with one among them that takes two bytes.
         ([1, -1, 1, None, 1, 1, 1, 1], "d915 2001 01 ffff 01 010101 01"),

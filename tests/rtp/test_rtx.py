@@ -77,6 +77,14 @@ def test_the_repaired_rid_decides_and_may_change() -> None:
     assert scene.repaired(repair) == 1
 
 
+def test_of_a_layer_that_changed_its_source_the_latest_is_repaired() -> None:
+    scene = Scene(video(rids=("f", "h")))
+    for ssrc, now in [(1, 0.0), (4, 2.0), (5, 1.0)]:
+        scene.now = now
+        scene.stream(ssrc, rid="f")
+    assert scene.repaired(scene.stream(3, VP8_RTX, repaired_rid="f")) == 4
+
+
 def test_a_stream_that_is_gone_is_repaired_no_more() -> None:
     scene = Scene(video())
     scene.stream(1)

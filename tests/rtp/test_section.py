@@ -333,6 +333,37 @@ def test_a_loss_makes_the_next_request_come_sooner() -> None:
     assert len(scene.keyframe_requests) == asked + 1
 
 
+def test_a_request_for_a_keyframe_that_is_due_later_delays_no_repair() -> None:
+    scene = Scene()
+    source = Source(1000)
+    scene.pictures(240, source)
+    assert scene.receiver.next_timeout is not None
+    assert scene.receiver.next_timeout - scene.now > 1.5
+    gone = source.number
+    scene.lost = lambda n: n == gone
+    scene.pictures(1, source)
+    scene.wait(0.05)
+    assert [request.sequence_numbers for _, request in scene.nacks] == [[gone]]
+    before = len(scene.frames)
+    scene.picture(source)
+    scene.wait(DEADLINES["video"][0])
+    assert len(scene.frames) == before + 1
+
+
+def test_a_keyframe_that_comes_out_by_a_time_out_is_all_that_was_asked_for() -> None:
+    scene = Scene(lost=lambda n: n == 4)
+    source = Source(1000)
+    scene.pictures(2, source)
+    scene.picture(source, is_key=True)
+    asked = len(scene.keyframe_requests)
+    assert asked == 1
+    scene.wait(DEADLINES["video"][0] + 0.01)
+    assert scene.frames[-1].is_keyframe
+    scene.keyframe_requests.clear()
+    scene.pictures(60, source)
+    assert scene.keyframe_requests == []
+
+
 @pytest.mark.parametrize("number", [65530, 131060])
 def test_numbers_and_timestamps_wrap_around(number: int) -> None:
     scene, source = begun(4, 6, number=number, timestamp=0xFFFFFFFF - 2 * PICTURE)
@@ -414,6 +445,17 @@ def test_sound_waits_for_what_is_missing_but_not_for_long() -> None:
     assert [frame.data[1:] for frame in scene.frames] == [b"%d" % n for n in range(16) if n != 3]
     assert scene.frames[3].lost_before == 1
     assert scene.keyframe_requests == []
+
+
+def test_sound_does_not_wait_for_a_long_round_trip() -> None:
+    scene = sound_scene(feedback=FEEDBACK)
+    scene.receiver.round_trip_time = 0.4
+    source = speaker()
+    scene.lost = lambda n: n == 1
+    for number in range(3):
+        scene.sound(source, b"\x78%d" % number)
+    scene.wait(DEADLINES["audio"][0] + 0.001)
+    assert [frame.data for frame in scene.frames] == [b"\x780", b"\x782"]
 
 
 def test_what_still_waits_comes_out_at_the_end() -> None:

@@ -39,6 +39,25 @@ def test_loss_is_counted_and_late_packets_take_it_back() -> None:
     assert block(stream)[1] == 0, "since the last report none was lost"
 
 
+def test_the_fraction_lost_is_that_since_the_report_before() -> None:
+    """RFC 3550 appendix A.3."""
+    stream = InboundStream(7, "1")
+    for number in range(100):
+        receive(stream, number)
+    assert block(stream)[1:4] == (0, 0, 99)
+    for number in range(100, 140, 4):
+        receive(stream, number)
+    receive(stream, 139)
+    assert block(stream)[1:4] == (29 * 256 // 40, 29, 139)
+    for number in range(140, 150, 2):
+        receive(stream, number)
+    assert block(stream)[1:4] == (4 * 256 // 9, 33, 148)
+    for _ in range(40):
+        receive(stream, 149)
+    assert block(stream)[1:4] == (0, -6, 149), "duplicates are no negative fraction"
+    assert block(stream)[1:4] == (0, -6, 149)
+
+
 def test_the_sequence_number_wraps() -> None:
     stream = InboundStream(1, "1")
     extended = [receive(stream, number & 0xFFFF) for number in range(65530, 65545)]
@@ -59,8 +78,10 @@ def test_jitter_is_that_of_the_rfc() -> None:
     stream = InboundStream(1, "1")
     for number in range(100):
         # Every second frame is 10 ms late: the transit time changes by that each time.
-        receive(stream, number, now=number / 30 + 0.01 * (number % 2), timestamp=number * 3000)
+        timestamp = 0xFFFFF000 + number * 3000
+        receive(stream, number, now=number / 30 + 0.01 * (number % 2), timestamp=timestamp)
     assert stream.jitter == pytest.approx(0.01, abs=0.001)
+    assert block(stream)[4] == int(stream.jitter * 90000)
     before = stream.jitter
     receive(stream, 100, now=4000.0, timestamp=101 * 3000)
     assert stream.jitter == before, "an hour's pause is no jitter"

@@ -27,7 +27,7 @@ from mediapeer.rtp import rtcp
 from mediapeer.rtp.rtcp import ReportBlock
 from mediapeer.transport.bandwidth import BandwidthEstimator
 from mediapeer.transport.feedback import ARRIVALS_INTERVAL, MAXIMUM_NACKS, REPORTED
-from tests.rtp.packets import OPUS, VP8_RTX, rtp
+from tests.rtp.packets import CAPTURE_TIME, OPUS, VP8_RTX, rtp
 from tests.transport.scenes import KEYFRAME, Scene, picture, retransmission
 
 
@@ -159,6 +159,17 @@ def test_frames_bear_the_time_of_the_senders_clock_once_it_has_told_it() -> None
     assert scene.counters == {"disbelieved_sender_reports": 1}
 
 
+def test_frames_bear_the_time_of_their_capture_where_that_was_negotiated() -> None:
+    """By abs-capture-time, which goes before sender reports."""
+    uri = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+    scene = Scene("1", extension_ids={uri: CAPTURE_TIME})
+    scene.give(picture(1, mid="1", keyframe=True, capture_time=struct.pack("!Q", 3_976_000_000 << 32)))
+    scene.give(picture(2))
+    first, second = (frame.captured_at for frame in scene.receivers["1"].frames)
+    assert first == 3_976_000_000.0
+    assert second == pytest.approx(first + 1 / 30, abs=1e-4, rel=0)
+
+
 def test_what_is_broken_in_a_compound_is_dropped_alone() -> None:
     scene = Scene("1")
     scene.give(picture(1, mid="1"))
@@ -168,6 +179,20 @@ def test_what_is_broken_in_a_compound_is_dropped_alone() -> None:
     assert scene.path.streams()[0].remote_packets_sent == 6
     scene.give(b"\x80\xc8\x00\x09" + bytes(8))
     assert scene.counters == {"malformed_rtcp": 2}
+
+
+def test_feedback_on_what_was_not_numbered_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A datagram of 1,440 bytes could speak of half a million packets, and took seven milliseconds."""
+    scene, read = Scene("1"), []
+    parse = rtcp.parse_packet
+    monkeypatch.setattr(rtcp, "parse_packet", lambda packet: read.append(packet) or parse(packet))
+    sender = Sender(7)
+    scene.path.add_sender(sender)
+    thousands = rtcp.TransportFeedback(1, 7, 0, 0, 0, [None] * rtcp.MAXIMUM_STATUSES).serialize()
+    request = bytes(RtcpPsfbPacket(1, 1, 7))
+    scene.give(thousands * 60 + request)
+    assert (read, sender.told) == ([request], [("keyframe", 50.0)])
+    assert scene.counters == {"unasked_transport_feedback": 60}
 
 
 # Requests
@@ -244,6 +269,24 @@ def test_keyframes_are_asked_for_in_the_way_that_was_negotiated(feedback: tuple[
         scene.said()
     (stream,) = scene.path.streams()
     assert (stream.pli_count, stream.fir_count) == ((0, 2) if kind == "fir" else (2, 0))
+
+
+def test_full_intra_requests_are_numbered_for_each_source() -> None:
+    """RFC 5104 §4.3.1.1: by one for each new request to a source, modulo 256."""
+    scene = Scene("1", "2", feedback=("ccm fir",))
+    for number in range(1, 300):
+        scene.give(
+            picture(number, mid="1", keyframe=True), picture(number, ssrc=2000, mid="2", keyframe=True)
+        )
+        scene.path.request_keyframe("1")
+        if number % 2:
+            scene.path.request_keyframe("2")
+        scene.wait(1)
+    asked = [struct.unpack("!IBxxx", packet.fci) for packet in of_kind(scene.said(), RtcpPsfbPacket, 4)]
+    for ssrc in (1000, 2000):
+        numbers = [number for source, number in asked if source == ssrc]
+        assert len(numbers) > 256
+        assert {(b - a) & 0xFF for a, b in itertools.pairwise(numbers)} == {1}
 
 
 def test_keyframes_are_asked_for_at_most_twice_a_second() -> None:

@@ -213,6 +213,7 @@ def test_a_retransmission_is_unwrapped_without_a_word_of_signaling() -> None:
     assert scene.numbers("1") == [10, 11, 12]
     original = next(s for s in scene.path.streams() if s.ssrc == 1000)
     assert (original.retransmitted_packets_received, original.rtx_ssrc) == (1, 2)
+    assert original.retransmitted_bytes_received == len(retransmission(1, 11)) - 12 - 2
     assert (original.packets_received, original.packets_lost) == (2, 1)
     assert scene.path.counts("1") == RepairCounts(received=3, lost=1, repaired=1)
 

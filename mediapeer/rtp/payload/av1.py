@@ -9,6 +9,7 @@ from mediapeer.rtp.payload.obu import (
     FRAME_HEADER,
     MAXIMUM_UNITS,
     METADATA,
+    REDUNDANT_FRAME_HEADER,
     SEQUENCE_HEADER,
     TEMPORAL_DELIMITER,
     TILE_LIST,
@@ -25,8 +26,15 @@ from mediapeer.rtp.payload.obu import (
 _FIRST_KINDS = frozenset({SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, METADATA, FRAME})
 #: Senders should leave them out, and receivers must (§5).
 _IGNORED = frozenset({TEMPORAL_DELIMITER, TILE_LIST})
+#: Each of these can have a decoder give out a picture, the last when it repeats none.
+_HEADERS_OF_FRAMES = frozenset({FRAME_HEADER, FRAME, REDUNDANT_FRAME_HEADER})
+#: How many frames a temporal unit may have: one is shown of each layer, and a few before it are not (AV1
+#: specification §7.5). Three bytes have a picture shown once more, and a decoder makes one of 14 MB of each.
+MAXIMUM_FRAMES = 8
 #: How long a sequence header may be that is kept, in bytes. Those of encoders have a dozen; each keyframe gets it.
 _MAXIMUM_SEQUENCE_LENGTH = 512
+#: How many elements a packet may have: no picture has more tiles (AV1 specification §A.3), and each may be one.
+MAXIMUM_ELEMENTS = 128
 #: More elements than this in a packet cannot be told in its header (§4.4, W): each has its length then.
 _MAXIMUM_COUNT = 3
 #: Not less of an OBU than so many bytes is put behind another, when it does not fit whole.
@@ -62,6 +70,7 @@ class Av1Depacketizer:
     def depacketize(self, payloads: Sequence[bytes]) -> Unit:
         """See :meth:`Depacketizer.depacketize`. The size is the sequence header's."""
         units: list[Obu] = []
+        frames = 0
         has_sequence = False
         is_key: bool | None = None
         spatial = temporal = None
@@ -73,9 +82,13 @@ class Av1Depacketizer:
             if kind in _IGNORED:
                 continue
             units.append(unit)
+            frames += kind in _HEADERS_OF_FRAMES
+            if frames > MAXIMUM_FRAMES:
+                raise PayloadError("too many frames in a temporal unit")
             if kind == SEQUENCE_HEADER:
+                if not has_sequence:  # others are the same, or of nobody who means well
+                    self._learn_sequence(unit)
                 has_sequence = True
-                self._learn_sequence(unit)
             elif len(unit.header) > 1:
                 layers = unit.header[1]
                 temporal = layers >> 5
@@ -150,7 +163,7 @@ def _split(payload: bytes) -> list[bytes]:
             elements.append(payload[position:])
             return elements
         length, position = read_leb128(payload, position)
-        if not length or position + length > end or len(elements) > MAXIMUM_UNITS:
+        if not length or position + length > end or len(elements) >= MAXIMUM_ELEMENTS:
             raise PayloadError("a broken OBU element")
         elements.append(payload[position : position + length])
         position += length

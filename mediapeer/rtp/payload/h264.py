@@ -6,10 +6,11 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    START_CODE,
+    MAXIMUM_READ,
     ParameterSets,
     UnitCollector,
     aggregated,
+    joined,
     split_units,
     unescape,
 )
@@ -55,22 +56,25 @@ class H264Depacketizer:
         """See :meth:`Depacketizer.depacketize`. The size is that of the sequence parameter set, as cropped."""
         units = _units(payloads)
         is_keyframe = False
+        sets = 0
         for unit in units:
             kind = unit[0] & 0x1F
             if kind == _IDR:
                 is_keyframe = True
-            elif kind == _SPS:
-                self._learn_sequence(unit)
-            elif kind == _PPS:
-                # pic_parameter_set_id, of which the first bytes tell enough.
-                self._sets.learn(_PPS, _number(unit[1:]), unit)
+            elif kind in (_SPS, _PPS) and sets < MAXIMUM_READ:
+                sets += 1
+                if kind == _SPS:
+                    self._learn_sequence(unit)
+                else:
+                    # pic_parameter_set_id, of which the first bytes tell enough.
+                    self._sets.learn(_PPS, _number(unit[1:]), unit)
         if not is_keyframe:
-            return Unit(START_CODE + START_CODE.join(units), False)
+            return Unit(joined(units), False)
         missing = self._sets.missing_from(units)
         if missing:
             _insert(units, missing)
         width, height = self._size or (None, None)
-        return Unit(START_CODE + START_CODE.join(units), True, width, height)
+        return Unit(joined(units), True, width, height)
 
     def _learn_sequence(self, unit: bytes) -> None:
         if unit == self._sps:
@@ -141,10 +145,10 @@ def sequence_size(unit: bytes) -> tuple[int, int]:
     reader.bits(16)
     reader.ue()
     chroma_format = 1
-    is_separate = False
     if profile in _HIGH_PROFILES:
         chroma_format = reader.ue()
-        is_separate = chroma_format == 3 and reader.flag()
+        if chroma_format == 3:
+            reader.flag()
         reader.ue()
         reader.ue()
         reader.flag()
@@ -164,7 +168,7 @@ def sequence_size(unit: bytes) -> tuple[int, int]:
     if reader.flag():
         left, right, top, bottom = reader.ue(), reader.ue(), reader.ue(), reader.ue()
         across = 2 if chroma_format in (1, 2) else 1
-        down = 2 if chroma_format == 1 and not is_separate else 1
+        down = 2 if chroma_format == 1 else 1
         width -= across * (left + right)
         height -= down * fields * (top + bottom)
     if not (0 < width <= _MAXIMUM_SIZE and 0 < height <= _MAXIMUM_SIZE):

@@ -6,10 +6,11 @@ from mediapeer.rtp.payload.base import Unit, pieces
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 from mediapeer.rtp.payload.nal import (
-    START_CODE,
+    MAXIMUM_READ,
     ParameterSets,
     UnitCollector,
     aggregated,
+    joined,
     split_units,
     unescape,
 )
@@ -52,22 +53,25 @@ class H265Depacketizer:
         """See :meth:`Depacketizer.depacketize`. The size is that of the sequence parameter set, as cropped."""
         units = _units(payloads)
         is_keyframe = False
+        sets = 0
         temporal_layer: int | None = None
         for unit in units:
             kind = unit[0] >> 1 & 0x3F
             if kind < _FIRST_NO_SLICE:
                 is_keyframe = is_keyframe or kind in _RANDOM_ACCESS
                 temporal_layer = max(0, (unit[1] & 0x07) - 1)
-            elif kind == _SPS:
-                self._learn_sequence(unit)
-            elif kind in (_VPS, _PPS):
-                self._sets.learn(kind, _number(kind, unit), unit)
+            elif kind in (_VPS, _SPS, _PPS) and sets < MAXIMUM_READ:
+                sets += 1
+                if kind == _SPS:
+                    self._learn_sequence(unit)
+                else:
+                    self._sets.learn(kind, _number(kind, unit), unit)
         if not is_keyframe:
-            return Unit(START_CODE + START_CODE.join(units), False, None, None, None, temporal_layer)
+            return Unit(joined(units), False, None, None, None, temporal_layer)
         if missing := self._sets.missing_from(units):
             _insert(units, missing)
         width, height = self._size or (None, None)
-        return Unit(START_CODE + START_CODE.join(units), True, width, height, None, temporal_layer)
+        return Unit(joined(units), True, width, height, None, temporal_layer)
 
     def _learn_sequence(self, unit: bytes) -> None:
         if unit == self._sps:

@@ -8,6 +8,8 @@ START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = b"\x00\x00\x01"
 #: The most NAL units in a frame. Level 6.2 has 600 slices at most; there are as many packets at most.
 MAXIMUM_UNITS = 4096
+#: How many parameter sets of an access unit are read: a packet has room for hundreds, and each is work.
+MAXIMUM_READ = 16
 
 
 def split_units(data: bytes) -> list[bytes]:
@@ -50,6 +52,18 @@ def _split_start_codes(data: bytes) -> list[bytes]:
             units.append(unit)
         start = following
     return units
+
+
+def joined(units: Sequence[bytes]) -> bytes:
+    """The NAL units of an access unit, each after a start code (Annex B).
+
+    :raises PayloadError: when there are too many of them, those included that begin within another: none may
+        (H.264 §7.4.1), but readers would find them, and a decoder takes kilobytes for each.
+    """
+    data = START_CODE + START_CODE.join(units)
+    if len(data) > len(_SHORT_START_CODE) * MAXIMUM_UNITS and data.count(_SHORT_START_CODE) > MAXIMUM_UNITS:
+        raise PayloadError("too many NAL units")
+    return data
 
 
 def unescape(unit: bytes) -> bytes:

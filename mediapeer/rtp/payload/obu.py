@@ -5,7 +5,8 @@ from typing import NamedTuple
 from mediapeer.rtp.payload.bits import BitReader
 from mediapeer.rtp.payload.errors import PayloadError
 
-SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, METADATA, FRAME, TILE_LIST = 1, 2, 3, 5, 6, 8
+SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, METADATA, FRAME = 1, 2, 3, 5, 6
+REDUNDANT_FRAME_HEADER, TILE_LIST = 7, 8
 _KEY_FRAME = 0
 #: How many units a temporal unit may have: one for each packet and some.
 MAXIMUM_UNITS = 4096

@@ -65,13 +65,10 @@ def _temporal_layer(payload: bytes) -> int | None:
 
 
 class Vp8Packetizer:
-    """Divides frames without regard to partitions, with picture IDs of 15 bits that count up.
+    """Divides frames without regard to partitions, with picture IDs of 15 bits that count up."""
 
-    :param picture_id: the first one; at random by default.
-    """
-
-    def __init__(self, picture_id: int | None = None) -> None:
-        self._picture_id = random.getrandbits(15) if picture_id is None else picture_id & 0x7FFF
+    def __init__(self) -> None:
+        self._picture_id = random.getrandbits(15)
 
     def packetize(self, data: bytes, *, is_keyframe: bool, maximum: int) -> list[bytes]:
         """See :meth:`Packetizer.packetize`."""

@@ -177,13 +177,10 @@ def _superframe(frames: Sequence[bytes]) -> bytes:
 
 
 class Vp9Packetizer:
-    """Divides frames, without layers and in the mode that is not flexible.
+    """Divides frames, without layers and in the mode that is not flexible."""
 
-    :param picture_id: the first one; at random by default.
-    """
-
-    def __init__(self, picture_id: int | None = None) -> None:
-        self._picture_id = random.getrandbits(15) if picture_id is None else picture_id & 0x7FFF
+    def __init__(self) -> None:
+        self._picture_id = random.getrandbits(15)
 
     def packetize(self, data: bytes, *, is_keyframe: bool, maximum: int) -> list[bytes]:
         """See :meth:`Packetizer.packetize`."""
