@@ -31,7 +31,7 @@ INDEX_ENTRY = 40
 VIDEO_RATE = 90_000
 OPUS_RATE = 48_000
 #: A track's first frame that is so much behind what is written is put off to there, in units of 1/90000 s.
-_LATE_BEGINNING = VIDEO_RATE // 5
+LATE_BEGINNING = VIDEO_RATE // 5
 _MP4_UNIT = fractions.Fraction(1, VIDEO_RATE)
 
 
@@ -158,7 +158,7 @@ class Mp4File:
     def _mux(self, track: int, frame: _Waiting, duration: int) -> None:
         start = max(frame.timestamp, self._last[track] + self._steps[track])
         end = frame.timestamp + duration
-        if self._last[track] < 0 and self._newest - start > _LATE_BEGINNING:
+        if self._last[track] < 0 and self._newest - start > LATE_BEGINNING:
             # FFmpeg aborts the process when a track begins before fragments that are written already.
             start = max(self._newest, start)
         frame, duration = frame._replace(timestamp=start), max(1, end - start)

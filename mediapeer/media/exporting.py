@@ -11,6 +11,7 @@ from av.container import OutputContainer
 from av.filter import Graph
 
 from mediapeer.media.probe import MediaPacket
+from mediapeer.media.silence import is_silence
 
 #: ffmpeg's encoders, the preferred first, with their options.
 _VIDEO_ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
@@ -30,6 +31,8 @@ _MAXIMUM_RATE = {"vp8": 4_000_000, "libopenh264": 2_500_000}
 _RATE = 48_000
 #: Sound that is this far from where its predecessor ended stays there: silence goes between. In seconds.
 _TOLERANCE = 0.04
+#: Silence that a file begins with gives way to sound that reaches further than this into it, in seconds.
+_OVERLAP = 0.005
 #: How much silence is written into gaps, in seconds, before what says where they are is not believed.
 MAXIMUM_SILENCE = 24 * 3600
 #: Larger pictures are not decoded, in pixels, and none is made: a peer can announce any with a few bytes.
@@ -101,10 +104,13 @@ class Copier:
         self._container = container
         self._stream = container.add_stream_from_template(template, opaque=True)
         self._last: int | None = None
+        self._end = 0.0
 
     def put(self, packet: MediaPacket, position: float) -> float:
         """Write it where it belongs; timestamps grow, whatever two files say that follow each other."""
         base = packet.time_base
+        if position < self._end - _OVERLAP and is_silence(bytes(packet)):
+            return self._end
         dts = round(position / float(base))
         if self._last is not None and dts <= self._last:
             dts = self._last + 1
@@ -112,10 +118,10 @@ class Copier:
         offset = dts - (packet.dts or 0)
         pts = (packet.pts or 0) + offset
         packet.dts, packet.pts = dts, max(pts, dts)
-        end = float((pts + (packet.duration or 0)) * base)
+        self._end = float((pts + (packet.duration or 0)) * base)
         packet.stream = self._stream
         self._container.mux(packet)
-        return end
+        return self._end
 
     def finish(self) -> float:
         """Nothing is held back."""

@@ -27,6 +27,7 @@ INFO, TIMESTAMP_SCALE, DURATION = b"\x15\x49\xa9\x66", b"\x2a\xd7\xb1", b"\x44\x
 MUXING_APP, WRITING_APP = b"\x4d\x80", b"\x57\x41"
 TRACKS, TRACK_ENTRY, TRACK_NUMBER, TRACK_UID = b"\x16\x54\xae\x6b", b"\xae", b"\xd7", b"\x73\xc5"
 TRACK_TYPE, FLAG_LACING, CODEC_ID, CODEC_PRIVATE = b"\x83", b"\x9c", b"\x86", b"\x63\xa2"
+LANGUAGE = b"\x22\xb5\x9c"
 SEEK_PRE_ROLL, CODEC_DELAY = b"\x56\xbb", b"\x56\xaa"
 VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT = b"\xe0", b"\xb0", b"\xba"
 AUDIO, SAMPLING_FREQUENCY, CHANNELS = b"\xe1", b"\xb5", b"\x9f"
@@ -247,6 +248,7 @@ def _track_entry(number: int, track: MatroskaTrack) -> bytes:
         _element(TRACK_NUMBER, _unsigned(number)),
         _element(TRACK_UID, _unsigned(number)),
         _element(FLAG_LACING, b"\x00"),
+        _element(LANGUAGE, b"und"),  # where it is not said, it is English (RFC 9559 §5.1.4.1.19)
     ]
     if track.codec in _VIDEO_CODECS:
         size = _element(PIXEL_WIDTH, _unsigned(track.width)) + _element(PIXEL_HEIGHT, _unsigned(track.height))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import av
 
+from mediapeer.media import silence
 from mediapeer.media.container import (
     ContainerFile,
     StreamFormat,
@@ -225,6 +226,12 @@ class SegmentFile:
         self._numbers: dict[TrackState, int] = {}
         self._last: list[int] = []
         self._refused = 0
+        self._sound: dict[TrackState, float] = {}
+        "Where the sound ends that was written of each track in Opus, or is to begin."
+        self._behind: dict[TrackState, float] = {}
+        "By how much the latest sound of each was captured before the pictures that had come, in seconds."
+        self._shown = start
+        "Where the latest picture is."
 
     @property
     def is_open(self) -> bool:
@@ -283,27 +290,74 @@ class SegmentFile:
             self._held.append((position, track, frame))
             self.held_bytes += len(frame.data)
             return
+        self._fill_gaps(track, position)
+        # Sound that comes when silence has taken its place would bring what follows out of step.
+        is_late = position + track.length <= self._sound.get(track, position)
+        if track.facts.kind == "video":
+            self._shown = max(self._shown, position)
+        elif frame.codec == "opus":
+            self._sound[track] = max(self._sound.get(track, position), position + track.length)
+            self._behind[track] = max(0.0, self._shown - position)
+        if is_late or not self._write(track, frame.data, position, track.length, frame.is_keyframe):
+            track.dropped += 1
+            return
+        self.end = max(self.end, position + track.length)
+        track.facts.frames += 1
+        track.facts.keyframes += frame.is_keyframe
+
+    def _write(
+        self, track: TrackState, data: bytes, position: float, length: float, is_keyframe: bool
+    ) -> bool:
+        """Write a frame, or say that the muxer refuses it.
+
+        :raises OSError: when the file cannot be written, or the muxer refuses everything.
+        """
         file, number = self._file, self._numbers[track]
+        if file is None:
+            return False
         timestamp = round((position - self.start) * file.ticks_per_second)
         if timestamp <= self._last[number]:
             timestamp = self._last[number] + 1
-        duration = round(track.length * file.ticks_per_second)
         try:
-            file.write(number, frame.data, timestamp, duration, frame.is_keyframe)
+            file.write(number, data, timestamp, round(length * file.ticks_per_second), is_keyframe)
         except OSError:
             raise
         except (av.FFmpegError, ValueError) as error:
             # Of a bitstream that makes no sense to it.
-            track.dropped += 1
             self._refused += 1
             if self._refused > MAXIMUM_REFUSED:
                 raise OSError(f"The frames could not be written: {error}") from error
-            return
+            return False
         self._refused = 0
         self._last[number] = timestamp
-        self.end = max(self.end, position + track.length)
-        track.facts.frames += 1
-        track.facts.keyframes += frame.is_keyframe
+        return True
+
+    def _fill_gaps(self, track: TrackState, position: float) -> None:
+        """Write the silence that is due before a frame: in its own track, or in sound that does not come."""
+        if track.facts.kind == "audio":
+            # Where files follow each other, the sound of one may reach a frame's length into the next.
+            if self._has_begun(track) or position - self.start > max(track.length, silence.FIRST):
+                self._fill(track, position)
+            return
+        for each in self._sound:
+            if not self._has_begun(each):
+                if position - self.start >= silence.LATE:
+                    self._fill(each, self.start + silence.FIRST)
+            elif each.segment is self and not each.ended:
+                due = position - silence.PATIENCE - self._behind[each] - self._sound[each]
+                self._fill(each, self._sound[each] + due // silence.LONGEST_PACKET * silence.LONGEST_PACKET)
+
+    def _has_begun(self, track: TrackState) -> bool:
+        return self._last[self._numbers[track]] >= 0
+
+    def _fill(self, track: TrackState, until: float) -> None:
+        end = self._sound.get(track)
+        if end is None or not silence.LEAST <= until - end <= silence.LONGEST:
+            return
+        for data, length in silence.opus_silence(until - end):
+            self._write(track, data, end, length, True)
+            end += length
+        self._sound[track] = end
 
     def open(self) -> None:
         """Make the file, with the tracks that have begun, and write what was held.
@@ -335,6 +389,11 @@ class SegmentFile:
             started_at=_date(held[0][2], held[0][0] - self.start) if held else None,
             tracks=[track.facts.id for track in formats],
         )
+        if self.container == "mp4":
+            # Without an edit list, sound that comes late would be played at the file's beginning.
+            self._sound = {track: self.start for track, each in formats.items() if each.codec == "opus"}
+            self._behind = dict.fromkeys(self._sound, 0.0)
+        self._shown = max((at for at, each, _ in held if each.facts.kind == "video"), default=self.start)
         for position, track, frame in held:
             self.put(track, frame, position)
 

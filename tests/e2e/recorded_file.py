@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 
+from mediapeer.media.silence import is_silence
 from tests.e2e.clip import BEEP_SECONDS, FLASH_PICTURES, RATE, SAMPLE_RATE, SECONDS, Clip, beeps, nearest
 
 #: Of how many pictures of a file the likeness to the clip's is measured.
@@ -126,7 +127,9 @@ def _sounds(path: pathlib.Path) -> dict[str, Any]:
         if not container.streams.audio:
             return {"first": None, "last": None, "decoded": 0.0, "longest_gap": 0.0, "beeps": []}
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        for frame in container.decode(audio=0):
+        # What the recorder writes where nothing came is none of what was sent.
+        packets = (packet for packet in container.demux(audio=0) if not is_silence(bytes(packet)))
+        for frame in (frame for packet in packets for frame in packet.decode()):
             time = float(frame.time or 0)
             length = frame.samples / frame.sample_rate
             if first is None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 
+import av
 import pytest
 
 from mediapeer.media import RecordingError, RecordingState
@@ -80,6 +81,18 @@ async def test_each_codec_in_its_container(
         is_late = kind == "audio" and audio_codec == "opus" and suffix != "mp4"
         assert abs(at[0] + is_late * OPUS_DELAY / 48_000) < 0.002
         assert max(abs(time - at[0] - n * spacing) for n, time in enumerate(at)) < 0.002
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4"])
+async def test_nobody_is_said_to_speak_english(tmp_path: pathlib.Path, suffix: str) -> None:
+    audio, video = FakeTrack("audio"), FakeTrack("video")
+    recording, clock, writer = recorder(tmp_path / f"call.{suffix}", audio, video)
+    codec = "h264" if suffix == "mp4" else "vp8"
+    play(clock, writer, pictures(video, bitstream(codec), codec), packets(audio, sound("opus")))
+    summary = await recording.stop()
+    assert summary.path.suffix == f".{suffix}"
+    with av.open(summary.path) as container:
+        assert {stream.language for stream in container.streams} <= {None, "und"}
 
 
 async def test_the_manifest_says_what_it_is(tmp_path: pathlib.Path) -> None:
