@@ -4,11 +4,10 @@ import datetime
 import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import av
 
-from mediapeer.media import silence
 from mediapeer.media.container import (
     ContainerFile,
     StreamFormat,
@@ -19,6 +18,7 @@ from mediapeer.media.container import (
 )
 from mediapeer.media.manifest import Gap, ManifestTrack, Segment
 from mediapeer.media.options import RecordingOptions
+from mediapeer.media.silence import Silence, SilenceFiller
 from mediapeer.media.sink import FileSink
 from mediapeer.media.timeline import Timeline, TrackTimeline
 from mediapeer.rtp.frame import EncodedFrame
@@ -226,12 +226,7 @@ class SegmentFile:
         self._numbers: dict[TrackState, int] = {}
         self._last: list[int] = []
         self._refused = 0
-        self._sound: dict[TrackState, float] = {}
-        "Where the sound ends that was written of each track in Opus, or is to begin."
-        self._behind: dict[TrackState, float] = {}
-        "By how much the latest sound of each was captured before the pictures that had come, in seconds."
-        self._shown = start
-        "Where the latest picture is."
+        self._silence: SilenceFiller[TrackState] = SilenceFiller(start)
 
     @property
     def is_open(self) -> bool:
@@ -290,14 +285,15 @@ class SegmentFile:
             self._held.append((position, track, frame))
             self.held_bytes += len(frame.data)
             return
-        self._fill_gaps(track, position)
-        # Sound that comes when silence has taken its place would bring what follows out of step.
-        is_late = position + track.length <= self._sound.get(track, position)
+        is_late = False
+        due: Iterable[Silence[TrackState]] = ()
         if track.facts.kind == "video":
-            self._shown = max(self._shown, position)
+            due = self._silence.before_picture(position, self._is_coming)
         elif frame.codec == "opus":
-            self._sound[track] = max(self._sound.get(track, position), position + track.length)
-            self._behind[track] = max(0.0, self._shown - position)
+            is_late = self._silence.is_late(track, position + track.length)
+            due = self._silence.before_sound(track, position, track.length)
+        for each in due:
+            self._write(each.track, each.data, each.position, each.length, True)
         if is_late or not self._write(track, frame.data, position, track.length, frame.is_keyframe):
             track.dropped += 1
             return
@@ -332,32 +328,8 @@ class SegmentFile:
         self._last[number] = timestamp
         return True
 
-    def _fill_gaps(self, track: TrackState, position: float) -> None:
-        """Write the silence that is due before a frame: in its own track, or in sound that does not come."""
-        if track.facts.kind == "audio":
-            # Where files follow each other, the sound of one may reach a frame's length into the next.
-            if self._has_begun(track) or position - self.start > max(track.length, silence.FIRST):
-                self._fill(track, position)
-            return
-        for each in self._sound:
-            if not self._has_begun(each):
-                if position - self.start >= silence.LATE:
-                    self._fill(each, self.start + silence.FIRST)
-            elif each.segment is self and not each.ended:
-                due = position - silence.PATIENCE - self._behind[each] - self._sound[each]
-                self._fill(each, self._sound[each] + due // silence.LONGEST_PACKET * silence.LONGEST_PACKET)
-
-    def _has_begun(self, track: TrackState) -> bool:
-        return self._last[self._numbers[track]] >= 0
-
-    def _fill(self, track: TrackState, until: float) -> None:
-        end = self._sound.get(track)
-        if end is None or not silence.LEAST <= until - end <= silence.LONGEST:
-            return
-        for data, length in silence.opus_silence(until - end):
-            self._write(track, data, end, length, True)
-            end += length
-        self._sound[track] = end
+    def _is_coming(self, track: TrackState) -> bool:
+        return track.segment is self and not track.ended
 
     def open(self) -> None:
         """Make the file, with the tracks that have begun, and write what was held.
@@ -389,11 +361,12 @@ class SegmentFile:
             started_at=_date(held[0][2], held[0][0] - self.start) if held else None,
             tracks=[track.facts.id for track in formats],
         )
-        if self.container == "mp4":
+        self._silence = SilenceFiller(
+            self.start,
+            max((at for at, each, _ in held if each.facts.kind == "video"), default=self.start),
             # Without an edit list, sound that comes late would be played at the file's beginning.
-            self._sound = {track: self.start for track, each in formats.items() if each.codec == "opus"}
-            self._behind = dict.fromkeys(self._sound, 0.0)
-        self._shown = max((at for at, each, _ in held if each.facts.kind == "video"), default=self.start)
+            [track for track, each in formats.items() if each.codec == "opus" and self.container == "mp4"],
+        )
         for position, track, frame in held:
             self.put(track, frame, position)
 

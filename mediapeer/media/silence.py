@@ -4,7 +4,10 @@ A gap in the timestamps is not enough. Chromium plays what follows it at once, a
 picture from there on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+Track = TypeVar("Track", bound=Hashable)
 
 #: Where so much sound is missing, silence is written, and where it is more than the other it stays a gap; in seconds.
 LEAST = 0.01
@@ -50,3 +53,71 @@ def opus_silence(seconds: float) -> Iterator[tuple[bytes, float]]:
         for _ in range(units // length):
             yield bytes((first,)) + _SILENT, length * UNIT
         units %= length
+
+
+class Silence(NamedTuple, Generic[Track]):
+    """A packet of silence for a track, and where it belongs, in seconds."""
+
+    track: Track
+    data: bytes
+    position: float
+    length: float
+
+
+class SilenceFiller(Generic[Track]):
+    """Tells what silence a file needs where its sound in Opus is missing. All times are in seconds.
+
+    :param start: where the file begins.
+    :param shown: where the latest picture is that has come already.
+    :param tracks: those that are to begin where the file does; the others, with their first sound.
+    """
+
+    def __init__(self, start: float, shown: float | None = None, tracks: Iterable[Track] = ()) -> None:
+        self._start = start
+        self._shown = start if shown is None else shown
+        # Where the sound ends that is in the file, or is to begin.
+        self._ends: dict[Track, float] = dict.fromkeys(tracks, start)
+        # By how much the latest sound of each was captured before the pictures that had come.
+        self._behind: dict[Track, float] = dict.fromkeys(self._ends, 0.0)
+        self._begun: set[Track] = set()
+
+    def is_late(self, track: Track, end: float) -> bool:
+        """Whether sound that lasts to ``end`` comes when silence has taken its place.
+
+        It would bring what follows out of step.
+        """
+        return end <= self._ends.get(track, float("-inf"))
+
+    def before_sound(self, track: Track, position: float, length: float) -> Iterator[Silence[Track]]:
+        """What is due before sound of a track, which is in the file then."""
+        # Where files follow each other, the sound of one may reach a frame's length into the next.
+        if track in self._begun or position - self._start > max(length, FIRST):
+            yield from self._fill(track, position)
+        self._begun.add(track)
+        self._ends[track] = max(self._ends.get(track, position), position + length)
+        self._behind[track] = max(0.0, self._shown - position)
+
+    def before_picture(self, position: float, is_coming: Callable[[Track], bool]) -> Iterator[Silence[Track]]:
+        """What is due before a picture, in the sound that does not come.
+
+        :param is_coming: whether a track is to have sound here yet.
+        """
+        for track in list(self._ends):
+            if track not in self._begun:
+                if position - self._start >= LATE:
+                    yield from self._fill(track, self._start + FIRST)
+            elif is_coming(track):
+                end = self._ends[track]
+                due = position - PATIENCE - self._behind[track] - end
+                yield from self._fill(track, end + due // LONGEST_PACKET * LONGEST_PACKET)
+        self._shown = max(self._shown, position)
+
+    def _fill(self, track: Track, until: float) -> Iterator[Silence[Track]]:
+        end = self._ends.get(track)
+        if end is None or not LEAST <= until - end <= LONGEST:
+            return
+        self._begun.add(track)
+        for data, length in opus_silence(until - end):
+            yield Silence(track, data, end, length)
+            end += length
+        self._ends[track] = end
