@@ -332,13 +332,19 @@ class RecordingJob:
         segments = self._segments()
         written = any(track.facts.frames for track in self._tracks.values())
         if not written and self.manifest.data is None:
-            self.error = self.error or "Nothing was recorded: no audio or video arrived."
+            self.error = self.error or f"Nothing was recorded: {self._why_nothing()}."
         try:
             self._finish_manifest(bool(segments) or self.manifest.data is not None)
         except OSError as error:
             logger.warning("the manifest of recording %s was not written: %s", self._base.name, error)
         if segments or self.manifest.data is not None:
             self.summary = self._summarize(segments)
+
+    def _why_nothing(self) -> str:
+        dropped = sum(track.dropped + self._reports[number].dropped for number, track in self._tracks.items())
+        if not dropped:
+            return "no audio or video arrived"
+        return f"of {dropped} frames that arrived none was a keyframe that can be decoded by itself"
 
     def _finish_manifest(self, is_something: bool) -> None:
         self.manifest.state = "finished" if self.error is None else "failed"

@@ -449,6 +449,16 @@ async def test_a_snapshot_shows_the_latest_keyframe(tmp_path: pathlib.Path) -> N
     await recording.stop()
 
 
+async def test_pictures_that_cannot_be_decoded_are_not_said_to_be_missing(tmp_path: pathlib.Path) -> None:
+    video = FakeTrack("video")
+    recording, clock, writer = recorder(tmp_path / "call", video)
+    later = [piece for piece in bitstream("vp8") if not piece.is_keyframe][:20]
+    play(clock, writer, pictures(video, later))
+    with pytest.raises(RecordingError, match="of 20 frames that arrived none was a keyframe"):
+        await recording.stop()
+    assert names(tmp_path) == []
+
+
 async def test_a_recording_of_nothing_says_so_and_leaves_no_file(tmp_path: pathlib.Path) -> None:
     recording, _, writer = recorder(tmp_path / "call", FakeTrack("audio"))
     assert recording.state is RecordingState.WAITING
