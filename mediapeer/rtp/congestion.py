@@ -127,8 +127,12 @@ class ArrivalRecorder:
         """Let go of what is too old to be told again."""
         arrivals = self._arrivals
         oldest = self._latest - _MEMORY
-        for number, arrival in list(arrivals.items()):
-            if arrival >= oldest and len(arrivals) <= MAXIMUM_REMEMBERED:
+        excess = len(arrivals) - MAXIMUM_REMEMBERED
+        gone: list[int] = []
+        for number, arrival in arrivals.items():
+            if arrival >= oldest and len(gone) >= excess:
                 break
+            gone.append(number)
+        for number in gone:
             del arrivals[number]
             self._floor = max(self._floor, number + 1)

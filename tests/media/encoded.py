@@ -265,3 +265,27 @@ def times(path: pathlib.Path, kind: str) -> list[float]:
     with av.open(path) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.size]  # type: ignore[operator]
+
+
+class Channel:
+    """A data channel of which only the messages are there."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._listeners: list[object] = []
+
+    def on(self, event: str, f: object) -> None:
+        assert event == "message"
+        self._listeners.append(f)
+
+    def remove_listener(self, event: str, f: object) -> None:
+        self._listeners.remove(f)
+
+    def emit(self, message: str | bytes) -> None:
+        for listener in list(self._listeners):
+            listener(message)  # type: ignore[operator]
+
+
+def names(directory: pathlib.Path) -> list[str]:
+    """The files in a directory."""
+    return sorted(path.name for path in directory.iterdir())

@@ -8,12 +8,8 @@ import pytest
 from mediapeer.media import MediaRecorder, Recorder, RecordingError, RecordingOptions
 from mediapeer.media.encoding import TranscodedTrack
 from mediapeer.rtp import EncodedFrame
-from tests.media.encoded import FakeTrack, bitstream, decode_errors, pictures, probe, times
+from tests.media.encoded import FakeTrack, bitstream, decode_errors, names, pictures, probe, times
 from tests.media.tracks import PushTrack, picture, settle, tone
-
-
-def names(directory: pathlib.Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
 
 
 async def until_read(track: PushTrack) -> None:

@@ -13,10 +13,12 @@ from mediapeer.media.matroska import OPUS_DELAY
 from tests.media.encoded import (
     CAPTURE,
     ENCODERS,
+    Channel,
     FakeTrack,
     Piece,
     bitstream,
     decode_errors,
+    names,
     packets,
     pictures,
     play,
@@ -25,10 +27,6 @@ from tests.media.encoded import (
     sound,
     times,
 )
-
-
-def names(directory: pathlib.Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -415,25 +413,6 @@ async def test_messages_leave_room_on_the_disk_too(tmp_path: pathlib.Path) -> No
     writer.turn()
     assert recording.state is RecordingState.FAILED
     assert "MB are left on the disk" in (recording.error or "")
-
-
-class Channel:
-    """A data channel of which only the messages are there."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self._listeners: list[object] = []
-
-    def on(self, event: str, f: object) -> None:
-        assert event == "message"
-        self._listeners.append(f)
-
-    def remove_listener(self, event: str, f: object) -> None:
-        self._listeners.remove(f)
-
-    def emit(self, message: str | bytes) -> None:
-        for listener in list(self._listeners):
-            listener(message)  # type: ignore[operator]
 
 
 async def test_a_snapshot_shows_the_latest_keyframe(tmp_path: pathlib.Path) -> None:

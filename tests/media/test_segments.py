@@ -12,6 +12,7 @@ from mediapeer.media.container import keeps_changes
 from mediapeer.media.manifest import ManifestTrack, read_manifest
 from mediapeer.rtp.frame import RepairCounts
 from tests.media.encoded import (
+    Channel,
     FakeTrack,
     Piece,
     bitstream,
@@ -24,7 +25,6 @@ from tests.media.encoded import (
     sound,
     times,
 )
-from tests.media.test_recorder import Channel
 
 
 def track(path: pathlib.Path, kind: str) -> ManifestTrack:

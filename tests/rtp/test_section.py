@@ -320,7 +320,8 @@ def test_a_deadline_does_not_depend_on_the_timer() -> None:
     assert len(scene.frames) == 2
 
 
-def test_a_loss_makes_the_next_request_come_sooner() -> None:
+def request_due_later() -> tuple[Scene, Source, int]:
+    """A request for a keyframe is due in more than 1.5 s, and the next packet, of this number, gets lost."""
     scene = Scene()
     source = Source(1000)
     scene.pictures(240, source)
@@ -328,19 +329,18 @@ def test_a_loss_makes_the_next_request_come_sooner() -> None:
     assert scene.receiver.next_timeout - scene.now > 1.5
     gone = source.number
     scene.lost = lambda n: n == gone
+    return scene, source, gone
+
+
+def test_a_loss_makes_the_next_request_come_sooner() -> None:
+    scene, source, _ = request_due_later()
     asked = len(scene.keyframe_requests)
     scene.pictures(35, source)
     assert len(scene.keyframe_requests) == asked + 1
 
 
 def test_a_request_for_a_keyframe_that_is_due_later_delays_no_repair() -> None:
-    scene = Scene()
-    source = Source(1000)
-    scene.pictures(240, source)
-    assert scene.receiver.next_timeout is not None
-    assert scene.receiver.next_timeout - scene.now > 1.5
-    gone = source.number
-    scene.lost = lambda n: n == gone
+    scene, source, gone = request_due_later()
     scene.pictures(1, source)
     scene.wait(0.05)
     assert [request.sequence_numbers for _, request in scene.nacks] == [[gone]]
